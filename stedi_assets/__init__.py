@@ -1,0 +1,1 @@
+"""The STEDI lakehouse: step-trainer data from landing files to a training table."""

@@ -1,0 +1,77 @@
+"""The curated zone: what data scientists train on, with nothing in it that names a person."""
+
+import ibis
+import ibis.expr.types as ir
+
+from stedi_assets.assets.specs import derived
+from stedi_assets.assets.trusted import curated_people
+from stedi_assets.partitions import EVERY_DATE, UP_TO_THIS_DATE
+from stedi_assets.privacy.consent import person
+from stedi_assets.privacy.pseudonyms import pseudonym
+from stedi_assets.tables import PARTITION
+
+
+@derived(customer_trusted=EVERY_DATE, accelerometer_trusted=EVERY_DATE)
+def customers_curated(customer_trusted: ir.Table, accelerometer_trusted: ir.Table) -> ir.Table:
+    """Customers in customer_trusted who have readings, without what names them."""
+    with_readings = person(accelerometer_trusted.user)
+    customers = customer_trusted.filter(person(customer_trusted.email).isin(with_readings))
+    return customers.select(
+        "registrationdate",
+        "lastupdatedate",
+        "sharewithresearchasofdate",
+        "sharewithpublicasofdate",
+        "sharewithfriendsasofdate",
+        PARTITION,
+        subject_id=pseudonym(person(customers.email)),
+        device_id=pseudonym(customers.serialnumber),
+        birthyear=year_of(customers.birthday),
+    )
+
+
+def year_of(birthday: ir.StringValue) -> ir.IntegerValue:
+    """The year with which a birthday begins, one to four digits; null where it begins otherwise."""
+    return birthday.re_extract(r"^\s*(\d{1,4})-", 1).nullif("").cast("int32")
+
+
+@derived(
+    step_trainer_trusted=UP_TO_THIS_DATE,
+    accelerometer_trusted=UP_TO_THIS_DATE,
+    customer_trusted=EVERY_DATE,
+    customers_curated=EVERY_DATE,
+)
+def machine_learning_curated(
+    step_trainer_trusted: ir.Table,
+    accelerometer_trusted: ir.Table,
+    customer_trusted: ir.Table,
+    customers_curated: ir.Table,
+) -> ir.Table:
+    """Device and phone readings of the same millisecond, both of customers in customers_curated.
+
+    The date of a pair is the later one of its two readings: a late half adds rows to the date on
+    which it came.
+    """
+    people = curated_people(customer_trusted, customers_curated)
+    devices = people.select("serialnumber", "device_id").distinct()
+    device_readings = step_trainer_trusted.join(devices, "serialnumber")
+    phones = people.select("person", "subject_id", own_device=people.device_id)
+    phone_readings = accelerometer_trusted.join(
+        phones, person(accelerometer_trusted.user) == phones.person
+    )
+    pairs = device_readings.join(
+        phone_readings,
+        device_readings.sensorreadingtime == phone_readings.timestamp,
+        rname="phone_{name}",
+    )
+    return pairs.select(
+        "subject_id",
+        "device_id",
+        "sensorreadingtime",
+        "distancefromobject",
+        "timestamp",
+        "x",
+        "y",
+        "z",
+        same_customer=pairs.device_id == pairs.own_device,
+        **{PARTITION: ibis.greatest(pairs[PARTITION], pairs[f"phone_{PARTITION}"])},
+    )

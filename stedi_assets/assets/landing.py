@@ -1,0 +1,43 @@
+"""The landing zone: what the sources dropped, as it came, and beside it what could not be read."""
+
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+
+from stedi_assets.assets.specs import about
+from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.lake import Lake
+from stedi_assets.landing.files import files_by_date, fingerprint
+from stedi_assets.landing.reader import read_day
+from stedi_assets.partitions import DAILY, SINGLE_RUN, days
+from stedi_assets.tables import Source, landing_table, rejects_table
+
+
+def landing_assets(source: Source) -> dg.AssetsDefinition:
+    """A source's landing table and its rejects: one reading of the files gives both."""
+    tables = landing_table(source), rejects_table(source)
+
+    @dg.multi_asset(
+        name=f"read_{source}_files",
+        outs={table.name: dg.AssetOut(**about(table)) for table in tables},
+        partitions_def=DAILY,
+        backfill_policy=SINGLE_RUN,
+    )
+    def read_files(
+        context: dg.AssetExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        engine: dg.ResourceParam[DuckDBEngine],
+    ) -> tuple[dict[date, Path], dict[date, Path]]:
+        landed = files_by_date(lake, source)
+        rows, rejects = {}, {}
+        for day in days(context.partition_keys):
+            files = landed.get(day, [])
+            local = {file.key: lake.storage.fetch(file.key) for file in files}
+            rows[day], rejects[day] = read_day(engine, source, local, fingerprint(files))
+        return rows, rejects
+
+    return read_files
+
+
+LANDING = [landing_assets(source) for source in Source]

@@ -1,0 +1,57 @@
+"""The trusted zone: only what belongs to people who consent to research, each reading once."""
+
+import ibis.expr.types as ir
+
+from stedi_assets.assets.specs import derived
+from stedi_assets.partitions import EVERY_DATE, UP_TO_THIS_DATE
+from stedi_assets.privacy.consent import consents_to_research, latest_records, person
+from stedi_assets.privacy.pseudonyms import pseudonym
+from stedi_assets.tables import PARTITION
+
+
+@derived(customer_landing=EVERY_DATE)
+def customer_trusted(customer_landing: ir.Table) -> ir.Table:
+    """Each customer's latest record, where it consents to research."""
+    latest = latest_records(customer_landing)
+    return latest.filter(consents_to_research(latest))
+
+
+@derived(accelerometer_landing=UP_TO_THIS_DATE, customer_trusted=EVERY_DATE)
+def accelerometer_trusted(accelerometer_landing: ir.Table, customer_trusted: ir.Table) -> ir.Table:
+    """Phone readings of customers in customer_trusted, each delivered once."""
+    consenting = person(customer_trusted.email)
+    readings = accelerometer_landing
+    return each_once(readings.filter(person(readings.user).isin(consenting)))
+
+
+@derived(
+    step_trainer_landing=UP_TO_THIS_DATE, customer_trusted=EVERY_DATE, customers_curated=EVERY_DATE
+)
+def step_trainer_trusted(
+    step_trainer_landing: ir.Table, customer_trusted: ir.Table, customers_curated: ir.Table
+) -> ir.Table:
+    """Device readings whose serial number is in customers_curated, each delivered once."""
+    readings = step_trainer_landing
+    held = curated_people(customer_trusted, customers_curated).serialnumber
+    return each_once(readings.filter(readings.serialnumber.isin(held)))
+
+
+def curated_people(customer_trusted: ir.Table, customers_curated: ir.Table) -> ir.Table:
+    """What names the people of customers_curated, which itself does not.
+
+    Returns:
+        The columns person (normalised email), subject_id, serialnumber and device_id.
+    """
+    people = customer_trusted.select(
+        "serialnumber",
+        person=person(customer_trusted.email),
+        subject_id=pseudonym(person(customer_trusted.email)),
+        device_id=pseudonym(customer_trusted.serialnumber),
+    )
+    return people.filter(people.subject_id.isin(customers_curated.subject_id))
+
+
+def each_once(readings: ir.Table) -> ir.Table:
+    """Readings that are equal in every column as one, of the earliest date on which it came."""
+    columns = [name for name in readings.columns if name != PARTITION]
+    return readings.group_by(columns).aggregate(**{PARTITION: readings[PARTITION].min()})

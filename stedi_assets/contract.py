@@ -1,0 +1,72 @@
+"""What must hold of a partition before it is published."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+from stedi_assets.engines.duckdb import (
+    SQL_TYPES,
+    DuckDBEngine,
+    FileStatistics,
+    file_names,
+    quoted,
+)
+from stedi_assets.tables import Table
+
+
+class BrokenContractError(Exception):
+    """A partition that must not be published: which table, partition and rule, how many rows."""
+
+    def __init__(
+        self, table: Table, day: date, rule: str, rows: int, example: dict[str, object]
+    ) -> None:
+        shown = ", ".join(f"{name}={value}" for name, value in example.items()) or "none to show"
+        super().__init__(
+            f"{table.name}, partition {day}: {rule}; {rows:,} rows break this, for example "
+            f"({shown}). Nothing of it was published, the old partition stands. "
+            "Mend the definition or the data; running it again as it is will not help."
+        )
+
+
+def verify(
+    engine: DuckDBEngine, table: Table, day: date, file: Path, statistics: FileStatistics
+) -> None:
+    """Hold a finished file against the registry.
+
+    Raises:
+        BrokenContractError: the columns are not the registry's, a required column has nulls, or a
+            key occurs more than once.
+    """
+    expected = {column.name: SQL_TYPES[column.type] for column in table.columns}
+    if list(statistics.types.items()) != list(expected.items()):
+        rule = f"its columns are {dict(statistics.types)}, the registry has {expected}"
+        raise BrokenContractError(table, day, rule, statistics.rows, {})
+    for name in table.required_names:
+        if statistics.nulls[name]:
+            example = _example(engine, table, file, f"{quoted(name)} IS NULL")
+            rule = f"the required column {name} has nulls"
+            raise BrokenContractError(table, day, rule, statistics.nulls[name], example)
+    if table.key:
+        key = ", ".join(map(quoted, table.key))
+        repeated = f"({key}) IN (SELECT ({key}) FROM rows GROUP BY ALL HAVING count(*) > 1)"
+        ((rows,),) = engine.connection.execute(
+            f"WITH rows AS (FROM read_parquet($file)) SELECT count(*) FROM rows WHERE {repeated}",
+            {"file": file_names([file])},
+        ).fetchall()
+        if rows:
+            rule = f"the key ({', '.join(table.key)}) occurs more than once"
+            raise BrokenContractError(
+                table, day, rule, rows, _example(engine, table, file, repeated)
+            )
+
+
+def _example(engine: DuckDBEngine, table: Table, file: Path, condition: str) -> dict[str, object]:
+    """The first row that meets the condition, without the columns that name a person."""
+    names = [column.name for column in table.columns if not column.personal.identifies]
+    (row,) = engine.connection.execute(
+        f"WITH rows AS (FROM read_parquet($file)) "
+        f"SELECT {', '.join(map(quoted, names))} FROM rows WHERE {condition} LIMIT 1",
+        {"file": file_names([file])},
+    ).fetchall()
+    return dict(zip(names, row, strict=True))

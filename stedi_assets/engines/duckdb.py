@@ -1,0 +1,227 @@
+"""Computing on one machine: the lake's files as Ibis tables, and queries into Parquet files.
+
+Knows SQL and Parquet; which file is which partition, and when it is published, others decide.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import ibis
+import ibis.expr.types as ir
+
+from stedi_assets.tables import PARTITION, ColumnType, Table
+
+SQL_TYPES: dict[ColumnType, str] = {
+    "string": "VARCHAR",
+    "int64": "BIGINT",
+    "int32": "INTEGER",
+    "float64": "DOUBLE",
+    "boolean": "BOOLEAN",
+}
+"""DuckDB's names of the registry's types."""
+
+
+@dataclass(frozen=True)
+class FileStatistics:
+    """What the footer of a partition's file says.
+
+    Attributes:
+        rows: how many there are.
+        types: DuckDB's type by column, as they are stored.
+        nulls: missing values by column.
+        first: earliest event time, epoch milliseconds; None without rows or event time.
+        last: latest event time, likewise.
+    """
+
+    rows: int
+    types: Mapping[str, str]
+    nulls: Mapping[str, int]
+    first: int | None
+    last: int | None
+
+
+class DuckDBEngine:
+    """DuckDB in memory, over the lake's Parquet files.
+
+    Args:
+        connection: to use for everything.
+        pseudonym_key: what pseudonyms are made with. SQL names it only as a variable, so that it
+            shows in no query.
+        folder: private, on the lake's disk; for finished files that are not published yet, and
+            for what does not fit into memory.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, pseudonym_key: str, folder: Path
+    ) -> None:
+        self.connection = connection
+        self.folder = folder
+        connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
+        connection.execute(
+            "CREATE OR REPLACE MACRO pseudonym(value) AS "
+            "sha256(getvariable('pseudonym_key') || value)"
+        )
+        self.ibis = ibis.duckdb.from_connection(connection)
+
+    def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
+        """A table over the partitions in `files`, with the partition column last."""
+        self.create_view(table, files)
+        return self.ibis.table(table.name)
+
+    def create_view(self, table: Table, files: Mapping[date, Path]) -> None:
+        """Let SQL see the partitions in `files` as a view with the table's name."""
+        if files:
+            rows = self.connection.read_parquet(file_names(files.values()), hive_partitioning=True)
+            columns = f"{_list(table.column_names)}, CAST({PARTITION} AS DATE) AS {PARTITION}"
+            rows.project(columns).create_view(table.name, replace=True)
+        else:
+            self.connection.execute(
+                f"CREATE OR REPLACE VIEW {quoted(table.name)} AS "
+                f"SELECT *, CAST(NULL AS DATE) AS {PARTITION} FROM ({no_rows(table)})"
+            )
+
+    def write(
+        self,
+        table: Table,
+        rows: ir.Table,
+        days: Collection[date],
+        stored: Mapping[date, Path],
+        stamps: Mapping[date, str],
+    ) -> dict[date, Path]:
+        """Compute a table and write the partitions of `days`, a finished file each.
+
+        Args:
+            table: says the order of columns and rows.
+            rows: the table's definition, for any days.
+            days: the partitions to write. Of a restated table, also those are written whose rows
+                are no longer the `stored` ones.
+            stored: the table's published files.
+            stamps: what to note in a day's file.
+        """
+        self.ibis.create_view("definition", rows, overwrite=True)
+        if table.restated or len(days) > 1:
+            self.connection.execute("CREATE OR REPLACE TEMP TABLE result AS FROM definition")
+            result = "result"
+            if table.restated:
+                days = {*days, *self._changed(table, stored)}
+        else:
+            result = "definition"
+        query = f"SELECT {_list(table.column_names)} FROM {result} WHERE {PARTITION} = $day"
+        try:
+            return {
+                day: self.stage(table, query, stamps.get(day, ""), {"day": day})
+                for day in sorted(days)
+            }
+        finally:
+            self.connection.execute("DROP TABLE IF EXISTS temp.result")
+
+    def _changed(self, table: Table, stored: Mapping[date, Path]) -> set[date]:
+        """The days on which the temporary table `result` differs from what is stored."""
+        self.create_view(table, stored)
+        columns = _list((*table.column_names, PARTITION))
+        new, old = f"SELECT {columns} FROM result", f"SELECT {columns} FROM {quoted(table.name)}"
+        days = self.connection.execute(
+            f"SELECT DISTINCT {PARTITION} FROM "
+            f"(({new} EXCEPT ALL {old}) UNION ALL ({old} EXCEPT ALL {new}))"
+        ).fetchall()
+        return {day for (day,) in days}
+
+    def stage(
+        self, table: Table, query: str, stamp: str, parameters: Mapping[str, Any] | None = None
+    ) -> Path:
+        """Write the rows of a query, in the table's order, into a new file; returns its path."""
+        path = self.folder / f"{uuid.uuid4().hex}.parquet"
+        self.connection.execute(
+            f"COPY ({query} ORDER BY {_list(table.sort_order)}) TO $path "
+            f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{stamp: $stamp}})",
+            {"path": str(path), "stamp": stamp, **(parameters or {})},
+        ).fetchall()
+        return path
+
+    def statistics(
+        self, table: Table, files: Mapping[date, Path]
+    ) -> dict[date, FileStatistics]:
+        """What the footers of partitions say, by date."""
+        if not files:
+            return {}
+        names = file_names(files.values())
+        day_of = {name: day for day, name in zip(files, names, strict=True)}
+        rows = self._by_file(
+            "SELECT file_name, num_rows FROM parquet_file_metadata($files)", names
+        )
+        types = self._by_file(
+            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
+            "WHERE num_children IS NULL ORDER BY column_id",
+            names,
+        )
+        nulls = self._by_file(
+            "SELECT file_name, path_in_schema, sum(stats_null_count) "
+            "FROM parquet_metadata($files) GROUP BY ALL",
+            names,
+        )
+        times = self._by_file(
+            "SELECT file_name, min(CAST(stats_min_value AS BIGINT)), "
+            "max(CAST(stats_max_value AS BIGINT)) "
+            f"FROM parquet_metadata($files) WHERE path_in_schema = '{table.event_time}' GROUP BY 1",
+            names,
+        )
+        return {
+            day: FileStatistics(
+                rows=rows[name][0][0],
+                types=dict(types[name]),
+                nulls={column: 0 for column, _ in types[name]} | dict(nulls.get(name, [])),
+                first=times[name][0][0] if name in times else None,
+                last=times[name][0][1] if name in times else None,
+            )
+            for name, day in day_of.items()
+        }
+
+    def stamps(self, files: Mapping[date, Path]) -> dict[date, str]:
+        """What was noted in partitions' files when they were written, by date."""
+        if not files:
+            return {}
+        found = self._by_file(
+            "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
+            "WHERE decode(key) = 'stamp'",
+            names := file_names(files.values()),
+        )
+        return {
+            day: found[name][0][0]
+            for day, name in zip(files, names, strict=True)
+            if name in found
+        }
+
+    def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
+        found: dict[str, list[tuple[Any, ...]]] = {}
+        for name, *values in self.connection.execute(query, {"files": names}).fetchall():
+            found.setdefault(name, []).append(tuple(values))
+        return found
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def file_names(paths: Collection[Path]) -> list[str]:
+    """Paths as DuckDB's readers take them, with what they would read as a pattern made plain."""
+    return ["".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths]
+
+
+def no_rows(table: Table) -> str:
+    """SQL for the table's columns without rows."""
+    columns = (f"CAST(NULL AS {SQL_TYPES[c.type]}) AS {quoted(c.name)}" for c in table.columns)
+    return f"SELECT {', '.join(columns)} WHERE false"
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(map(quoted, names))

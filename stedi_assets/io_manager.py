@@ -1,0 +1,128 @@
+"""The IO manager: joins registry, engine and lake to Dagster.
+
+Loads the partitions that a step needs as an Ibis table, and stores what it returns by stage,
+contract, publish. How tables are computed and where they lie, it asks others.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import ibis
+import ibis.expr.types as ir
+
+from stedi_assets import contract
+from stedi_assets.changes import landing_stamps
+from stedi_assets.engines.duckdb import DuckDBEngine, FileStatistics
+from stedi_assets.lake import Lake
+from stedi_assets.partitions import days
+from stedi_assets.tables import TABLES, Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IO_MANAGER_KEY = "lake_io_manager"
+
+
+class LakeIOManager(dg.IOManager):
+    """Keeps the registry's tables in the lake, one file a partition."""
+
+    def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
+        self.lake = lake
+        self.engine = engine
+
+    def load_input(self, context: dg.InputContext) -> ir.Table | pd.DataFrame:
+        """The partitions that the step needs: an Ibis table, or a DataFrame if annotated so."""
+        table = _registered(context.asset_key)
+        needed = days(context.asset_partition_keys) if context.has_asset_partitions else None
+        rows = self.engine.table(table, self.lake.fetch(table, needed))
+        wanted = context.dagster_type.typing_type
+        if getattr(wanted, "__module__", "").startswith("pandas"):
+            return rows.to_pandas()
+        return rows
+
+    def handle_output(
+        self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Mapping[date, Path]
+    ) -> None:
+        """Publish the partitions of the run.
+
+        Args:
+            context: says which table and partitions.
+            rows: the table's rows, of which those of the run's partitions are written; or
+                finished files by date.
+
+        Raises:
+            BrokenContractError: a partition breaks the registry's rules; nothing is published.
+        """
+        started = time.perf_counter()
+        table = _registered(context.asset_key)
+        wanted = days(context.asset_partition_keys)
+        sql = ""
+        if isinstance(rows, Mapping):
+            files = dict(rows)
+        else:
+            if not isinstance(rows, ir.Table):
+                rows = ibis.memtable(rows)
+            sql = ibis.to_sql(rows, dialect="duckdb")
+            stored = self.lake.fetch(table) if table.restated else {}
+            stamps = landing_stamps(self.lake, self.engine, table, {*wanted, *stored})
+            files = self.engine.write(table, rows, wanted, stored, stamps)
+        statistics = self.engine.statistics(table, files)
+        for day, file in files.items():
+            contract.verify(self.engine, table, day, file, statistics[day])
+        sizes = {day: file.stat().st_size for day, file in files.items()}
+        for day, file in files.items():
+            self.lake.publish(table, day, file)
+        seconds = time.perf_counter() - started
+        for day in files:
+            metadata = {
+                **self._figures(table, day, statistics[day], sizes[day]),
+                "seconds": round(seconds, 3),
+                **({"sql": dg.MetadataValue.md(f"```sql\n{sql}\n```")} if sql else {}),
+            }
+            if day in wanted:
+                context.step_context.add_asset_metadata(
+                    metadata, context.asset_key, day.isoformat()
+                )
+            else:
+                context.log_event(
+                    dg.AssetMaterialization(
+                        context.asset_key, metadata=metadata, partition=day.isoformat()
+                    )
+                )
+
+    def _figures(
+        self, table: Table, day: date, statistics: FileStatistics, size: int
+    ) -> dict[str, Any]:
+        figures: dict[str, Any] = {
+            "dagster/partition_row_count": statistics.rows,
+            "dagster/uri": self.lake.storage.uri(self.lake.partition_key(table, day)),
+            "bytes": size,
+            "nulls": dict(statistics.nulls),
+        }
+        if statistics.first is not None and statistics.last is not None:
+            figures["first_event"] = dg.MetadataValue.timestamp(statistics.first / 1000)
+            figures["last_event"] = dg.MetadataValue.timestamp(statistics.last / 1000)
+        return figures
+
+
+@dg.io_manager(required_resource_keys={"lake", "engine"})
+def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
+    """Keeps the registry's tables in the lake."""
+    return LakeIOManager(context.resources.lake, context.resources.engine)
+
+
+def _registered(key: dg.AssetKey) -> Table:
+    try:
+        return TABLES[key.to_user_string()]
+    except KeyError:
+        raise dg.DagsterInvariantViolationError(
+            f"{key.to_user_string()} is not in the registry, so the lake cannot keep it. Add it to "
+            f"stedi_assets/tables.py, or give the asset another io_manager_key than "
+            f"{IO_MANAGER_KEY!r}."
+        ) from None

@@ -1,0 +1,67 @@
+"""The lake: which file holds which partition, and which landing files it has.
+
+Maps tables and dates to keys of the storage; what is in the files is the engine's business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from datetime import date
+from pathlib import Path
+
+from stedi_assets.lake.storage import LocalStorage, StoredFile
+from stedi_assets.tables import PARTITION, Source, Table
+
+_PARTITION_KEY = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet$")
+
+
+class Lake:
+    """The tables and landing files below one root."""
+
+    def __init__(self, storage: LocalStorage) -> None:
+        self.storage = storage
+
+    def partition_key(self, table: Table, day: date) -> str:
+        """The key of the one file that holds a partition."""
+        return f"{table.path}/{PARTITION}={day.isoformat()}/part-0.parquet"
+
+    def partitions(self, table: Table) -> dict[date, StoredFile]:
+        """The published partitions of a table, in the order of their dates."""
+        found = (
+            (date.fromisoformat(match[1]), file)
+            for file in self.storage.list(table.path)
+            if (match := _PARTITION_KEY.search(file.key))
+        )
+        return dict(sorted(found))
+
+    def fetch(self, table: Table, days: Iterable[date] | None = None) -> dict[date, Path]:
+        """Local files with the published partitions of `days`, or of all days.
+
+        Days without a published partition are left out.
+        """
+        published = self.partitions(table)
+        wanted = published if days is None else sorted(set(days) & published.keys())
+        return {day: self.storage.fetch(published[day].key) for day in wanted}
+
+    def publish(self, table: Table, day: date, staged: Path) -> None:
+        """Make a finished file the partition's content, in one step."""
+        self.storage.publish(staged, self.partition_key(table, day))
+
+    def landing_files(self, source: Source) -> Iterator[StoredFile]:
+        """All files that a source has dropped, whatever they are."""
+        return self.storage.list(f"{source}/landing")
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """A private folder for files that are not finished, removed at the end."""
+        return self.storage.staging()
+
+
+def open_lake(root: str) -> Lake:
+    """The lake at `root`, a local folder, which need not exist yet."""
+    if "://" in root:
+        raise ValueError(
+            f"STEDI_LAKE is {root!r}: only a local folder can be a lake so far. Set it to a path."
+        )
+    return Lake(LocalStorage(Path(root)))

@@ -1,0 +1,1 @@
+"""Landing files: finding them, their ingestion dates, and reading them with rejects."""

@@ -1,0 +1,72 @@
+"""Which landing files belong to which ingestion date, and what state they are in.
+
+Looks at names, sizes and times only; `reader.py` looks inside.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+
+from stedi_assets.lake import Lake, StoredFile
+from stedi_assets.tables import PARTITION, Source
+
+_IN_PATH = re.compile(rf"(?:^|/){PARTITION}=([^/]*)")
+_EXTENSIONS = re.compile(r"(\.(json|jsonl|ndjson|gz|zst))+$", re.IGNORECASE)
+_MILLISECONDS = re.compile(r"(?<!\d)\d{13}$")
+_UNFINISHED = re.compile(r"\.(tmp|temp|part|partial|crdownload|swp)$|~$", re.IGNORECASE)
+
+
+def files_by_date(lake: Lake, source: Source) -> dict[date, list[StoredFile]]:
+    """The landing files of a source by ingestion date, both in order.
+
+    Hidden and unfinished files are left out: a file or folder whose name begins with `.` or `_`,
+    and names as downloads and editors give them (`.tmp`, `.part`, `~`).
+
+    Raises:
+        ValueError: a path says `ingestion_date=` and then no date.
+    """
+    found: dict[date, list[StoredFile]] = defaultdict(list)
+    for file in lake.landing_files(source):
+        if not _is_hidden(file.key):
+            found[ingestion_date(file)].append(file)
+    return {day: sorted(found[day], key=lambda file: file.key) for day in sorted(found)}
+
+
+def ingestion_date(file: StoredFile) -> date:
+    """The date on which a landing file came, UTC.
+
+    `ingestion_date=YYYY-MM-DD` in its path says it; else the 13-digit epoch milliseconds that end
+    its name before the extension, as the producers write them; else its last modification.
+
+    Raises:
+        ValueError: the path says `ingestion_date=` and then no date.
+    """
+    if in_path := _IN_PATH.search(file.key):
+        try:
+            return date.fromisoformat(in_path[1])
+        except ValueError:
+            raise ValueError(
+                f"landing file {file.key}: {in_path[0].lstrip('/')!r} is no date; "
+                f"rename the folder to {PARTITION}=YYYY-MM-DD"
+            ) from None
+    stem = _EXTENSIONS.sub("", file.key.rsplit("/", 1)[-1])
+    if in_name := _MILLISECONDS.search(stem):
+        return datetime.fromtimestamp(int(in_name[0]) / 1000, UTC).date()
+    return file.modified.date()
+
+
+def fingerprint(files: Iterable[StoredFile]) -> str:
+    """A hash that changes when a file comes, goes or changes; empty where there are no files."""
+    state = "\n".join(sorted(f"{file.key}\t{file.size}\t{file.version}" for file in files))
+    return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest() if state else ""
+
+
+def _is_hidden(key: str) -> bool:
+    below_landing = key.split("/")[2:]
+    return any(name.startswith((".", "_")) for name in below_landing) or bool(
+        _UNFINISHED.search(below_landing[-1])
+    )

@@ -1,0 +1,286 @@
+"""Reading a day's landing files into rows and rejects, with DuckDB's JSON reader.
+
+One set of SQL expressions says what a good record is. The fast path runs it over all files at
+once; a file that holds anything else is cut into records first, and they are judged one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+import duckdb
+
+from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, file_names, no_rows, quoted
+from stedi_assets.landing.records import (
+    UnreadableFileError,
+    is_compressed,
+    records,
+    verify_compression,
+)
+from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
+
+_BATCH = 20_000
+_BLANK = r"' \t\n\r\f\v'"
+
+
+def read_day(
+    engine: DuckDBEngine, source: Source, files: Mapping[str, Path], stamp: str
+) -> tuple[Path, Path]:
+    """Read a day's landing files of one source.
+
+    Args:
+        engine: runs the queries and stages the result.
+        source: whose files they are.
+        files: local files by their keys in the lake.
+        stamp: what to note in the written files.
+
+    Returns:
+        Two finished Parquet files: the landing table's rows, and the rejects.
+
+    Raises:
+        OSError: a file cannot be opened.
+    """
+    table, rejects = landing_table(source), rejects_table(source)
+    reader = _DayReader(engine, table)
+    rows = reader.stage_plain(files, stamp)
+    if rows:
+        return rows, engine.stage(rejects, no_rows(rejects), stamp)
+    reader.read(files)
+    return (
+        engine.stage(table, "SELECT * FROM landed", stamp),
+        engine.stage(rejects, "SELECT * FROM rejected", stamp),
+    )
+
+
+class _DayReader:
+    def __init__(self, engine: DuckDBEngine, table: Table) -> None:
+        self.engine = engine
+        self.connection = engine.connection
+        self.table = table
+        self.keys = {column.name: column.key for column in table.columns}
+
+    def stage_plain(self, files: Mapping[str, Path], stamp: str) -> Path | None:
+        """A finished file with the rows, if the files hold nothing but good records."""
+        paths = list(files.values())
+        if not paths:
+            return self.engine.stage(self.table, no_rows(self.table), stamp)
+        if any(map(_is_damaged, paths)) or not self._is_plain(paths, self.keys):
+            return None
+        try:
+            return self.engine.stage(
+                self.table, self._plain_rows(self.keys), stamp, {"files": file_names(paths)}
+            )
+        except _BAD_FILE:
+            return None
+
+    def read(self, files: Mapping[str, Path]) -> None:
+        """Read files into the temporary tables `landed` and `rejected`."""
+        types = ", ".join(f"{quoted(c.name)} {SQL_TYPES[c.type]}" for c in self.table.columns)
+        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE landed ({types})")
+        self.connection.execute(
+            "CREATE OR REPLACE TEMP TABLE rejected "
+            "(file VARCHAR, line BIGINT, reason VARCHAR, record VARCHAR)"
+        )
+        damaged = {key: path for key, path in files.items() if _is_damaged(path)}
+        for key, path in damaged.items():
+            self._read_by_record(key, path)
+        self._read([item for item in files.items() if item[0] not in damaged])
+
+    def _read(self, files: list[tuple[str, Path]]) -> None:
+        paths = [path for _, path in files]
+        if not files or self._insert_plain(paths, self.keys):
+            return
+        if len(files) > 1:  # halving finds the few files that are not plain
+            self._read(files[: len(files) // 2])
+            self._read(files[len(files) // 2 :])
+            return
+        keys = self._spelling(paths)
+        if keys == self.keys or keys is None or not self._insert_plain(paths, keys):
+            self._read_by_record(*files[0])
+
+    def _insert_plain(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
+        if not self._is_plain(files, keys):
+            return False
+        try:
+            self.connection.execute(
+                f"INSERT INTO landed {self._plain_rows(keys)}", {"files": file_names(files)}
+            )
+        except _BAD_FILE:
+            return False
+        return True
+
+    def _is_plain(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
+        """Whether the fast path sees all that the files hold.
+
+        A required column under a key of another case it misses, and fails. An optional one it
+        would take for absent, so the keys have to be looked at.
+        """
+        every_column_required = len(self.table.required_names) == len(self.table.columns)
+        return every_column_required or self._spelling(files) == keys
+
+    def _spelling(self, files: Sequence[Path]) -> dict[str, str] | None:
+        """The one key under which the files hold each column; None: more than one, or unreadable.
+
+        A column that they do not hold at all has its usual key.
+        """
+        query = """
+            SELECT lower(key), list(DISTINCT key)
+            FROM (SELECT unnest(json_keys(json)) AS key
+                  FROM read_json_objects($files, format = 'auto'))
+            WHERE lower(key) IN (SELECT unnest($names))
+            GROUP BY ALL
+        """
+        parameters = {"files": file_names(files), "names": list(self.keys)}
+        try:
+            found = self.connection.execute(query, parameters).fetchall()
+        except _BAD_FILE:
+            return None
+        if any(len(keys) > 1 for _, keys in found):
+            return None
+        return self.keys | {name: keys[0] for name, keys in found}
+
+    def _plain_rows(self, keys: Mapping[str, str]) -> str:
+        """SQL that reads `$files`, and fails where a record is not a good one."""
+        types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
+        names = ", ".join(map(quoted, self.table.column_names))
+        good = " AND ".join(f"({_is_good(column)})" for column in self.table.columns)
+        return f"""
+            SELECT {names}
+            FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}
+                  FROM read_json($files, columns = {{{types}}}, format = 'auto'))
+            WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
+        """
+
+    def _values(self, raw: Mapping[str, str]) -> str:
+        """SQL for each column's typed value and, as `name?`, whether the record has one."""
+        return ", ".join(
+            f"{_typed(column, raw[column.name])} AS {quoted(column.name)}, "
+            f"{raw[column.name]} IS NOT NULL AS {quoted(column.name + '?')}"
+            for column in self.table.columns
+        )
+
+    def _read_by_record(self, key: str, path: Path) -> None:
+        """Read one file record by record: all of it, or one reject that says why not."""
+        self.connection.execute("BEGIN")
+        try:
+            found = records(path)
+            while batch := list(islice(found, _BATCH)):
+                self._judge(key, batch)
+        except UnreadableFileError as error:
+            self.connection.execute("ROLLBACK")
+            self.connection.execute(
+                "INSERT INTO rejected VALUES ($file, NULL, $reason, NULL)",
+                {"file": key, "reason": str(error)},
+            )
+        except BaseException:
+            self.connection.execute("ROLLBACK")
+            raise
+        else:
+            self.connection.execute("COMMIT")
+
+    def _judge(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
+        columns = self.table.columns
+        candidates = ", ".join(
+            f"list_filter(keys, key -> lower(key) = '{c.name}') AS {quoted(c.name + ' keys')}"
+            for c in columns
+        )
+        # The producers' own spelling goes before another one.
+        chosen = ", ".join(
+            f"CASE WHEN list_contains({k}, '{c.key}') THEN list_filter({k}, key -> key = '{c.key}')"
+            f" ELSE {k} END AS {k}"
+            for c in columns
+            for k in [quoted(c.name + " keys")]
+        )
+        raw = {
+            c.name: f"nullif(CAST(json -> {quoted(c.name + ' keys')}[1] AS VARCHAR), 'null')"
+            for c in columns
+        }
+        reasons = " ".join(
+            f"WHEN len({quoted(c.name + ' keys')}) > 1 THEN '{c.name} is given more than once'"
+            f" WHEN NOT ({_is_good(c)}) THEN {_reason(c)}"
+            for c in columns
+        )
+        self.connection.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE judged AS
+            WITH raw AS (
+                SELECT unnest($lines) AS line, unnest($texts) AS record
+            ), parsed AS (
+                SELECT *, CASE WHEN json_valid(record) THEN CAST(record AS JSON) END AS json,
+                       CASE WHEN json_type(json) = 'OBJECT' THEN json_keys(json) END AS keys
+                FROM raw
+            ), found AS (SELECT *, {candidates} FROM parsed),
+            chosen AS (SELECT * REPLACE ({chosen}) FROM found),
+            typed AS (SELECT *, {self._values(raw)} FROM chosen)
+            SELECT *, CASE WHEN json IS NULL THEN 'not valid JSON'
+                           WHEN keys IS NULL THEN 'not a JSON object' {reasons} END AS reason
+            FROM typed
+            """,
+            {"lines": [line for line, _ in batch], "texts": [text for _, text in batch]},
+        )
+        names = ", ".join(map(quoted, self.table.column_names))
+        self.connection.execute(
+            f"INSERT INTO landed SELECT {names} FROM judged WHERE reason IS NULL"
+        )
+        self.connection.execute(
+            "INSERT INTO rejected SELECT $file, line, reason, record FROM judged "
+            "WHERE reason IS NOT NULL",
+            {"file": file},
+        )
+
+
+def _is_damaged(path: Path) -> bool:
+    try:
+        if is_compressed(path):
+            verify_compression(path)
+    except UnreadableFileError:
+        return True
+    return False
+
+
+_BAD_FILE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)
+
+
+def _typed(column: Column, raw: str) -> str:
+    """SQL for the value of a column, NULL where the JSON value `raw` is not of its type.
+
+    An integer is a JSON number without fraction and exponent that fits; a double is any finite
+    JSON number. DuckDB's own casts would take 12.7 and `true` for integers, and "1" for a number.
+    """
+    text = f"CAST({raw} AS VARCHAR)"
+    cast = f"try_cast({text} AS {SQL_TYPES[column.type]})"
+    match column.type:
+        case "string":
+            # Parsing again is needed for escapes alone, and is slow.
+            return (
+                f"CASE WHEN NOT starts_with({text}, '\"') THEN NULL "
+                rf"WHEN contains({text}, '\') THEN json_extract_string({raw}, '$') "
+                f"ELSE substr({text}, 2, length({text}) - 2) END"
+            )
+        case "float64":
+            return f"CASE WHEN isfinite({cast}) THEN {cast} END"
+        case _:
+            is_whole = " AND ".join(f"NOT contains({text}, '{sign}')" for sign in ".eE")
+            return f"CASE WHEN {is_whole} THEN {cast} END"
+
+
+def _is_good(column: Column) -> str:
+    """SQL for whether a column's typed value is one that the landing table takes."""
+    name = quoted(column.name)
+    if not column.required:
+        return f"{name} IS NOT NULL OR NOT {quoted(column.name + '?')}"
+    if column.type == "string":
+        return f"{name} IS NOT NULL AND trim({name}, {_BLANK}) <> ''"
+    return f"{name} IS NOT NULL"
+
+
+def _reason(column: Column) -> str:
+    """SQL for what is wrong with a column's value; names no value, for it may be personal."""
+    name = quoted(column.name)
+    return (
+        f"CASE WHEN NOT {quoted(column.name + '?')} THEN '{column.name} is missing' "
+        f"WHEN {name} IS NULL THEN '{column.name} is not a valid {column.type}' "
+        f"ELSE '{column.name} is blank' END"
+    )

@@ -1,0 +1,1 @@
+"""Who may be in the data, and under which name."""

@@ -1,0 +1,64 @@
+"""What runs need from outside: the settings of the environment, the lake and the engine.
+
+The only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import dagster as dg
+from dagster_duckdb import DuckDBResource
+
+from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.lake import Lake, open_lake
+from stedi_assets.privacy.pseudonyms import local_key
+
+
+def lake_root() -> str:
+    """Where the lake is: `STEDI_LAKE`, by default the folder `lake` in the working directory."""
+    return os.environ.get("STEDI_LAKE") or "lake"
+
+
+def start_date() -> date:
+    """The first partition: `STEDI_START_DATE`, by default 2022-01-01.
+
+    Raises:
+        ValueError: it is no date.
+    """
+    value = os.environ.get("STEDI_START_DATE") or "2022-01-01"
+    try:
+        return date.fromisoformat(value)
+    except ValueError:
+        raise ValueError(f"STEDI_START_DATE is {value!r}: set it to a date, YYYY-MM-DD") from None
+
+
+def pseudonym_key(lake: Lake) -> str:
+    """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else the lake's own key."""
+    return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)
+
+
+@dg.resource(config_schema={"root": dg.Field(str, description="A local folder.")})
+def lake_resource(context: dg.InitResourceContext) -> Lake:
+    """The lake that runs read and write."""
+    return open_lake(context.resource_config["root"])
+
+
+@dg.resource(required_resource_keys={"duckdb", "lake"})
+def engine_resource(context: dg.InitResourceContext) -> Iterator[DuckDBEngine]:
+    """DuckDB in memory, one for all steps of a run in this process."""
+    lake: Lake = context.resources.lake
+    with lake.staging() as folder, context.resources.duckdb.get_connection() as connection:
+        yield DuckDBEngine(connection, pseudonym_key(lake), folder)
+
+
+def resources() -> dict[str, object]:
+    """The resources of all assets and checks but the IO manager, as the environment says."""
+    return {
+        "lake": lake_resource.configured({"root": lake_root()}),
+        "duckdb": DuckDBResource(database=":memory:"),
+        "engine": engine_resource,
+    }
