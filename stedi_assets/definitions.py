@@ -6,6 +6,7 @@ import dagster as dg
 
 from stedi_assets.assets import curated, trusted
 from stedi_assets.assets.landing import LANDING
+from stedi_assets.checks import CHECKS
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
 from stedi_assets.jobs import BRING_UP_TO_DATE
 from stedi_assets.resources import resources
@@ -19,6 +20,7 @@ defs = dg.Definitions(
         trusted.step_trainer_trusted,
         curated.machine_learning_curated,
     ],
+    asset_checks=CHECKS,
     jobs=[BRING_UP_TO_DATE],
     resources={**resources(), IO_MANAGER_KEY: lake_io_manager},
     executor=dg.in_process_executor,

@@ -98,6 +98,7 @@ class Table:
         key: columns whose values together occur once in the table; empty where nothing is unique.
         event_time: the column by which files are sorted, epoch milliseconds; empty where none is.
         filters: the table whose rows this one lets through; empty where it does more than filter.
+        subjects: the columns that say whose data a row is.
         restated: whether new records change earlier partitions in the very run that brings them.
     """
 
@@ -111,6 +112,7 @@ class Table:
     key: tuple[str, ...] = ()
     event_time: str = ""
     filters: str = ""
+    subjects: tuple[str, ...] = ()
     restated: bool = False
 
     @property
@@ -355,6 +357,7 @@ TABLES: dict[str, Table] = {
             key=("email",),
             event_time="lastupdatedate",
             filters="customer_landing",
+            subjects=("email",),
             restated=True,
         ),
         Table(
@@ -367,6 +370,7 @@ TABLES: dict[str, Table] = {
             _PHONE_READING,
             event_time="timestamp",
             filters="accelerometer_landing",
+            subjects=("user",),
         ),
         Table(
             "customers_curated",
@@ -392,6 +396,7 @@ TABLES: dict[str, Table] = {
             key=("subject_id",),
             event_time="lastupdatedate",
             filters="customer_trusted",
+            subjects=("subject_id", "device_id"),
             restated=True,
         ),
         Table(
@@ -404,6 +409,7 @@ TABLES: dict[str, Table] = {
             _DEVICE_READING,
             event_time="sensorreadingtime",
             filters="step_trainer_landing",
+            subjects=("serialnumber",),
         ),
         Table(
             "machine_learning_curated",
@@ -425,6 +431,7 @@ TABLES: dict[str, Table] = {
                 ),
             ),
             event_time="sensorreadingtime",
+            subjects=("subject_id", "device_id"),
         ),
         _rejects(Source.CUSTOMER, _WEBSITE),
         _rejects(Source.ACCELEROMETER, _MOBILE),

@@ -54,6 +54,34 @@ def read_day(
     )
 
 
+def count_records(engine: DuckDBEngine, files: Sequence[Path], *, exactly: bool) -> int:
+    """How many records files hold, good or not; one that cannot be read at all counts as one.
+
+    Args:
+        engine: runs the query.
+        files: local landing files.
+        exactly: cut the files into records. Else DuckDB's reader counts what it takes for JSON
+            values, which is fast, and wrong for files that hold anything else.
+    """
+    if not exactly and not any(map(_is_damaged, files)):
+        query = "SELECT count(*) FROM read_json_objects($files, format = 'auto')"
+        try:
+            ((count,),) = engine.connection.execute(
+                query, {"files": file_names(files)}
+            ).fetchall()
+            return int(count)
+        except _BAD_FILE:
+            pass
+    return sum(map(_count_by_cutting, files))
+
+
+def _count_by_cutting(file: Path) -> int:
+    try:
+        return sum(1 for _ in records(file))
+    except UnreadableFileError:
+        return 1
+
+
 class _DayReader:
     def __init__(self, engine: DuckDBEngine, table: Table) -> None:
         self.engine = engine

@@ -1,0 +1,361 @@
+"""Asset checks, made from the registry: what is stored, held against what it should be.
+
+They report; what must not be published at all, `contract.py` stops before.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, quoted
+from stedi_assets.lake import Lake
+from stedi_assets.landing.files import files_by_date
+from stedi_assets.landing.reader import count_records
+from stedi_assets.partitions import DAILY, days
+from stedi_assets.tables import PARTITION, TABLES, Source, Table, Zone, landing_table, rejects_table
+
+MOST_REJECTED = 0.05
+"""The share of a day's records above which its rejects are an error that stops what follows."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        passed: whether all is as it should be.
+        sentence: what was found, with figures.
+        figures: the same figures by date.
+        is_error: whether a check that did not pass is an error, not a warning.
+    """
+
+    passed: bool
+    sentence: str
+    figures: Mapping[date, Mapping[str, int | float]]
+    is_error: bool = True
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The partitions of a table that a check looks at, and what it needs to look further."""
+
+    lake: Lake
+    engine: DuckDBEngine
+    table: Table
+    days: Sequence[date]
+
+    def rows(self, table: Table | None = None) -> dict[date, int]:
+        """The number of stored rows by date; of this table, unless another one is named."""
+        table = table or self.table
+        statistics = self.engine.statistics(table, self.lake.fetch(table, self.days))
+        return {day: statistics[day].rows if day in statistics else 0 for day in self.days}
+
+    def count_by_date(self, query: str, *tables: str, all_days: bool = True) -> dict[date, int]:
+        """A query's (date, count) rows for the looked-at dates, 0 where it gives none.
+
+        Args:
+            query: may read the named tables, and `consenting` (see `_consenting`).
+            tables: names of registry tables.
+            all_days: whether the query sees all partitions of the tables, or the looked-at ones.
+        """
+        for name in tables:
+            files = self.lake.fetch(TABLES[name], None if all_days else self.days)
+            self.engine.create_view(TABLES[name], files)
+        found = dict(self.engine.connection.execute(query).fetchall())
+        return {day: found.get(day, 0) for day in self.days}
+
+    def create_consenting(self) -> None:
+        """Let SQL see `consenting`: who consents to research, straight from the landing table.
+
+        Columns: person (normalised email), serialnumber, the date on which the record came, and
+        the pseudonyms subject_id and device_id. Written apart from the definitions, which it is
+        there to doubt.
+        """
+        self.engine.create_view(
+            customers := landing_table(Source.CUSTOMER), self.lake.fetch(customers)
+        )
+        self.engine.connection.execute(
+            f"""
+            CREATE OR REPLACE TEMP TABLE consenting AS
+            SELECT person, latest.serialnumber, latest.{PARTITION},
+                   pseudonym(person) AS subject_id, pseudonym(latest.serialnumber) AS device_id
+            FROM (SELECT {_PERSON.format('email')} AS person,
+                         arg_max(c, row(lastupdatedate, registrationdate, {PARTITION},
+                                        coalesce(sharewithresearchasofdate, 0) = 0)) AS latest
+                  FROM customer_landing c GROUP BY ALL)
+            WHERE coalesce(latest.sharewithresearchasofdate, 0) <> 0
+            """
+        )
+
+
+_PERSON = r"lower(trim({}, ' \t\n\r\v\f'))"
+
+
+def schema(stored: Stored) -> Finding:
+    """Columns and types in the stored files are the registry's."""
+    expected = {column.name: SQL_TYPES[column.type] for column in stored.table.columns}
+    files = stored.lake.fetch(stored.table, stored.days)
+    found = stored.engine.statistics(stored.table, files)
+    wrong = {
+        day: {"columns": len(found[day].types) if day in found else 0}
+        for day in stored.days
+        if day not in found or list(found[day].types.items()) != list(expected.items())
+    }
+    sentence = (
+        f"{len(wrong)} of {len(stored.days)} partitions are missing or have other columns"
+        if wrong
+        else f"All {len(expected)} columns are as in the registry"
+    )
+    return Finding(not wrong, sentence, wrong)
+
+
+def no_nulls(stored: Stored) -> Finding:
+    """Required columns have a value in every row."""
+    found = stored.engine.statistics(stored.table, stored.lake.fetch(stored.table, stored.days))
+    nulls = {
+        day: {name: statistics.nulls.get(name, statistics.rows) for name in required}
+        for day, statistics in found.items()
+        if (required := stored.table.required_names)
+    }
+    count = sum(sum(by_column.values()) for by_column in nulls.values())
+    sentence = f"{count:,} values are missing in {len(stored.table.required_names)} required columns"
+    return Finding(count == 0, sentence, nulls)
+
+
+def unique_key(stored: Stored) -> Finding:
+    """No two rows of the whole table have the same key."""
+    key = ", ".join(map(quoted, stored.table.key))
+    repeated = stored.count_by_date(
+        f"SELECT {PARTITION}, count(*) FROM {stored.table.name} WHERE ({key}) IN "
+        f"(SELECT ({key}) FROM {stored.table.name} GROUP BY {key} HAVING count(*) > 1) GROUP BY 1",
+        stored.table.name,
+    )
+    count = sum(repeated.values())
+    return Finding(
+        count == 0,
+        f"{count:,} rows share their key ({', '.join(stored.table.key)}) with another row",
+        {day: {"repeated": rows} for day, rows in repeated.items()},
+    )
+
+
+def consent(stored: Stored) -> Finding:
+    """Every row belongs to people whose latest record consents to research."""
+    stored.create_consenting()
+    allowed = {"email": "person", "user": "person"}
+    without = " OR ".join(
+        f"{value} NOT IN (SELECT {allowed.get(column, column)} FROM consenting)"
+        for column in stored.table.subjects
+        for value in [_PERSON.format(quoted(column)) if column in allowed else quoted(column)]
+    )
+    subjects = ", ".join(map(quoted, stored.table.subjects))
+    counts = stored.count_by_date(
+        f"SELECT {PARTITION}, sum(readings) FROM "
+        f"(SELECT {PARTITION}, {subjects}, count(*) AS readings FROM {stored.table.name} "
+        f"GROUP BY ALL) WHERE {without} GROUP BY 1",
+        stored.table.name,
+        all_days=False,
+    )
+    count = int(sum(counts.values()))
+    return Finding(
+        count == 0,
+        f"{count:,} of {sum(stored.rows().values()):,} rows belong to people without consent",
+        {day: {"without_consent": int(rows)} for day, rows in counts.items()},
+    )
+
+
+def rejects(stored: Stored) -> Finding:
+    """Few of a day's records were rejected; a warning at any, an error above five per cent."""
+    rows, rejected = stored.rows(), stored.rows(rejects_table(stored.table.source))
+    shares = {day: rejected[day] / max(rows[day] + rejected[day], 1) for day in stored.days}
+    return Finding(
+        not any(rejected.values()),
+        f"{sum(rejected.values()):,} of {sum(rows.values()) + sum(rejected.values()):,} records "
+        f"were rejected; at most {max(shares.values(), default=0):.1%} of a day's",
+        {day: {"rejects": rejected[day], "share": round(shares[day], 4)} for day in stored.days},
+        is_error=any(share > MOST_REJECTED for share in shares.values()),
+    )
+
+
+def landing_row_count(stored: Stored) -> Finding:
+    """Rows and rejects together are the records in the landing files."""
+    source = stored.table.source
+    rows = stored.rows(landing_table(source))
+    rejected = stored.rows(rejects_table(source))
+    landed = files_by_date(stored.lake, source)
+    figures = {}
+    for day in stored.days:
+        files = [stored.lake.storage.fetch(file.key) for file in landed.get(day, [])]
+        read = rows[day] + rejected[day]
+        records = count_records(stored.engine, files, exactly=False) if files else 0
+        if records != read:
+            records = count_records(stored.engine, files, exactly=True)
+        figures[day] = {
+            "rows": rows[day],
+            "rejects": rejected[day],
+            "records": records,
+            "files": len(files),
+        }
+    total = {name: sum(f[name] for f in figures.values()) for name in ("rows", "rejects", "records")}
+    return Finding(
+        all(f["rows"] + f["rejects"] == f["records"] for f in figures.values()),
+        f"{total['rows']:,} rows and {total['rejects']:,} rejects of {total['records']:,} records",
+        figures,
+    )
+
+
+def derived_row_count(stored: Stored) -> Finding:
+    """No more rows than in the table that it filters, and none lost that should pass."""
+    rows = stored.rows()
+    stored.create_consenting()
+    expected = _EXPECTED[stored.table.name](stored, rows)
+    most = stored.rows(TABLES[stored.table.filters]) if stored.table.filters else expected
+    figures = {
+        day: {"rows": rows[day], "expected": expected[day], "at_most": most[day]}
+        for day in stored.days
+    }
+    return Finding(
+        all(rows[day] == expected[day] and rows[day] <= most[day] for day in stored.days),
+        f"{sum(rows.values()):,} rows; {sum(expected.values()):,} should pass of "
+        f"{sum(most.values()):,}",
+        figures,
+    )
+
+
+def _trusted_customers(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+    return stored.count_by_date(f"SELECT {PARTITION}, count(*) FROM consenting GROUP BY 1")
+
+
+def _curated_customers(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+    return stored.count_by_date(
+        f"SELECT {PARTITION}, count(*) FROM customer_trusted "
+        f"WHERE {_PERSON.format('email')} IN (SELECT {_PERSON.format(quoted('user'))} "
+        "FROM (SELECT DISTINCT user FROM accelerometer_trusted)) GROUP BY 1",
+        "customer_trusted",
+        "accelerometer_trusted",
+    )
+
+
+def _phone_readings(stored: Stored, rows: Mapping[date, int]) -> dict[date, int]:
+    passes = f"{_PERSON.format(quoted('user'))} IN (SELECT person FROM consenting)"
+    return _each_once(stored, rows, passes)
+
+
+def _device_readings(stored: Stored, rows: Mapping[date, int]) -> dict[date, int]:
+    curated = TABLES["customers_curated"]
+    stored.engine.create_view(curated, stored.lake.fetch(curated))
+    passes = (
+        "serialnumber IN (SELECT serialnumber FROM consenting "
+        "WHERE subject_id IN (SELECT subject_id FROM customers_curated))"
+    )
+    return _each_once(stored, rows, passes)
+
+
+def _each_once(stored: Stored, rows: Mapping[date, int], passes: str) -> dict[date, int]:
+    """How many readings of the filtered table pass; repeated ones are looked for only if needed."""
+    landing = stored.table.filters
+    passing = stored.count_by_date(
+        f"SELECT {PARTITION}, count(*) FROM {landing} WHERE {passes} GROUP BY 1",
+        landing,
+        all_days=False,
+    )
+    if passing == rows:
+        return passing
+    columns = ", ".join(map(quoted, stored.table.column_names))
+    return stored.count_by_date(
+        f"SELECT first, count(*) FROM (SELECT min({PARTITION}) AS first FROM {landing} "
+        f"WHERE {passes} GROUP BY {columns}) GROUP BY 1",
+        landing,
+    )
+
+
+def _pairs(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+    """Of readings at the same millisecond each device's goes with each phone's."""
+    counts = (
+        f"(SELECT {{}} AS time, {PARTITION}, count(*) AS readings FROM {{}} GROUP BY ALL)".format
+    )
+    return stored.count_by_date(
+        f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), sum(d.readings * p.readings)::BIGINT "
+        f"FROM {counts('sensorreadingtime', 'step_trainer_trusted')} d "
+        f"JOIN {counts('timestamp', 'accelerometer_trusted')} p USING (time) GROUP BY 1",
+        "step_trainer_trusted",
+        "accelerometer_trusted",
+    )
+
+
+_EXPECTED: dict[str, Callable[[Stored, Mapping[date, int]], dict[date, int]]] = {
+    "customer_trusted": _trusted_customers,
+    "accelerometer_trusted": _phone_readings,
+    "customers_curated": _curated_customers,
+    "step_trainer_trusted": _device_readings,
+    "machine_learning_curated": _pairs,
+}
+
+
+def checks_of(table: Table) -> dict[str, Callable[[Stored], Finding]]:
+    """The checks that a table has, by name."""
+    is_derived = table.zone is not Zone.LANDING
+    found = {
+        "row_count": derived_row_count if is_derived else landing_row_count,
+        "no_nulls": no_nulls,
+        "schema": schema,
+    }
+    if table.key:
+        found["unique_key"] = unique_key
+    if is_derived:
+        found["consent"] = consent
+    if table == landing_table(table.source):
+        found["rejects"] = rejects
+    return found
+
+
+def table_checks(table: Table) -> dg.AssetChecksDefinition:
+    """All checks of a table, as one step that looks at the run's partitions."""
+    checks = checks_of(table)
+
+    @dg.multi_asset_check(
+        name=f"check_{table.name}",
+        specs=[
+            dg.AssetCheckSpec(
+                name,
+                asset=table.name,
+                description=(check.__doc__ or "").splitlines()[0],
+                blocking=name == "rejects",
+                partitions_def=DAILY,
+            )
+            for name, check in checks.items()
+        ],
+        can_subset=True,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        lake: dg.ResourceParam[Lake],
+        engine: dg.ResourceParam[DuckDBEngine],
+    ) -> Iterator[dg.AssetCheckResult]:
+        stored = Stored(lake, engine, table, days(context.partition_keys))
+        for key in context.selected_asset_check_keys:
+            yield _result(table, key.name, checks[key.name](stored))
+
+    return check
+
+
+def _result(table: Table, name: str, finding: Finding) -> dg.AssetCheckResult:
+    by_date = {day.isoformat(): dict(figures) for day, figures in finding.figures.items()}
+    metadata: dict[str, Any] = {"finding": finding.sentence}
+    if len(by_date) == 1:
+        metadata |= next(iter(by_date.values()))
+    else:
+        metadata["by_date"] = by_date
+    return dg.AssetCheckResult(
+        passed=finding.passed,
+        asset_key=table.name,
+        check_name=name,
+        severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
+        description=finding.sentence,
+        metadata=metadata,
+    )
+
+
+CHECKS = [table_checks(table) for table in TABLES.values()]
