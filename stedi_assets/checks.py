@@ -6,11 +6,11 @@ They report; what must not be published at all, `contract.py` stops before.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from functools import cached_property
 
 import dagster as dg
 
-from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, quoted
+from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
@@ -47,11 +47,21 @@ class Stored:
     table: Table
     days: Sequence[date]
 
-    def rows(self, table: Table | None = None) -> dict[date, int]:
-        """The number of stored rows by date; of this table, unless another one is named."""
-        table = table or self.table
-        statistics = self.engine.statistics(table, self.lake.fetch(table, self.days))
-        return {day: statistics[day].rows if day in statistics else 0 for day in self.days}
+    @cached_property
+    def statistics(self) -> dict[date, FileStatistics]:
+        """What the footers of the partitions say; a partition that is missing is left out."""
+        return self.engine.statistics(self.table, self.lake.fetch(self.table, self.days))
+
+    @property
+    def rows(self) -> dict[date, int]:
+        """The number of rows by date."""
+        return {
+            day: self.statistics[day].rows if day in self.statistics else 0 for day in self.days
+        }
+
+    def of(self, table: Table) -> "Stored":
+        """The same partitions of another table."""
+        return Stored(self.lake, self.engine, table, self.days)
 
     def count_by_date(self, query: str, *tables: str, all_days: bool = True) -> dict[date, int]:
         """A query's (date, count) rows for the looked-at dates, 0 where it gives none.
@@ -82,7 +92,7 @@ class Stored:
             CREATE OR REPLACE TEMP TABLE consenting AS
             SELECT person, latest.serialnumber, latest.{PARTITION},
                    pseudonym(person) AS subject_id, pseudonym(latest.serialnumber) AS device_id
-            FROM (SELECT {_PERSON.format('email')} AS person,
+            FROM (SELECT {_PERSON.format("email")} AS person,
                          arg_max(c, row(lastupdatedate, registrationdate, {PARTITION},
                                         coalesce(sharewithresearchasofdate, 0) = 0)) AS latest
                   FROM customer_landing c GROUP BY ALL)
@@ -97,8 +107,7 @@ _PERSON = r"lower(trim({}, ' \t\n\r\v\f'))"
 def schema(stored: Stored) -> Finding:
     """Columns and types in the stored files are the registry's."""
     expected = {column.name: SQL_TYPES[column.type] for column in stored.table.columns}
-    files = stored.lake.fetch(stored.table, stored.days)
-    found = stored.engine.statistics(stored.table, files)
+    found = stored.statistics
     wrong = {
         day: {"columns": len(found[day].types) if day in found else 0}
         for day in stored.days
@@ -114,14 +123,14 @@ def schema(stored: Stored) -> Finding:
 
 def no_nulls(stored: Stored) -> Finding:
     """Required columns have a value in every row."""
-    found = stored.engine.statistics(stored.table, stored.lake.fetch(stored.table, stored.days))
     nulls = {
-        day: {name: statistics.nulls.get(name, statistics.rows) for name in required}
-        for day, statistics in found.items()
-        if (required := stored.table.required_names)
+        day: {name: found.nulls.get(name, found.rows) for name in stored.table.required_names}
+        for day, found in stored.statistics.items()
     }
     count = sum(sum(by_column.values()) for by_column in nulls.values())
-    sentence = f"{count:,} values are missing in {len(stored.table.required_names)} required columns"
+    sentence = (
+        f"{count:,} values are missing in {len(stored.table.required_names)} required columns"
+    )
     return Finding(count == 0, sentence, nulls)
 
 
@@ -161,14 +170,14 @@ def consent(stored: Stored) -> Finding:
     count = int(sum(counts.values()))
     return Finding(
         count == 0,
-        f"{count:,} of {sum(stored.rows().values()):,} rows belong to people without consent",
+        f"{count:,} of {sum(stored.rows.values()):,} rows belong to people without consent",
         {day: {"without_consent": int(rows)} for day, rows in counts.items()},
     )
 
 
 def rejects(stored: Stored) -> Finding:
     """Few of a day's records were rejected; a warning at any, an error above five per cent."""
-    rows, rejected = stored.rows(), stored.rows(rejects_table(stored.table.source))
+    rows, rejected = stored.rows, stored.of(rejects_table(stored.table.source)).rows
     shares = {day: rejected[day] / max(rows[day] + rejected[day], 1) for day in stored.days}
     return Finding(
         not any(rejected.values()),
@@ -182,8 +191,7 @@ def rejects(stored: Stored) -> Finding:
 def landing_row_count(stored: Stored) -> Finding:
     """Rows and rejects together are the records in the landing files."""
     source = stored.table.source
-    rows = stored.rows(landing_table(source))
-    rejected = stored.rows(rejects_table(source))
+    rows, rejected = stored.rows, stored.of(rejects_table(source)).rows
     landed = files_by_date(stored.lake, source)
     figures = {}
     for day in stored.days:
@@ -198,7 +206,9 @@ def landing_row_count(stored: Stored) -> Finding:
             "records": records,
             "files": len(files),
         }
-    total = {name: sum(f[name] for f in figures.values()) for name in ("rows", "rejects", "records")}
+    total = {
+        name: sum(f[name] for f in figures.values()) for name in ("rows", "rejects", "records")
+    }
     return Finding(
         all(f["rows"] + f["rejects"] == f["records"] for f in figures.values()),
         f"{total['rows']:,} rows and {total['rejects']:,} rejects of {total['records']:,} records",
@@ -208,10 +218,10 @@ def landing_row_count(stored: Stored) -> Finding:
 
 def derived_row_count(stored: Stored) -> Finding:
     """No more rows than in the table that it filters, and none lost that should pass."""
-    rows = stored.rows()
+    rows = stored.rows
     stored.create_consenting()
-    expected = _EXPECTED[stored.table.name](stored, rows)
-    most = stored.rows(TABLES[stored.table.filters]) if stored.table.filters else expected
+    expected = _EXPECTED[stored.table.name](stored)
+    most = stored.of(TABLES[stored.table.filters]).rows if stored.table.filters else expected
     figures = {
         day: {"rows": rows[day], "expected": expected[day], "at_most": most[day]}
         for day in stored.days
@@ -224,11 +234,11 @@ def derived_row_count(stored: Stored) -> Finding:
     )
 
 
-def _trusted_customers(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+def _trusted_customers(stored: Stored) -> dict[date, int]:
     return stored.count_by_date(f"SELECT {PARTITION}, count(*) FROM consenting GROUP BY 1")
 
 
-def _curated_customers(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+def _curated_customers(stored: Stored) -> dict[date, int]:
     return stored.count_by_date(
         f"SELECT {PARTITION}, count(*) FROM customer_trusted "
         f"WHERE {_PERSON.format('email')} IN (SELECT {_PERSON.format(quoted('user'))} "
@@ -238,22 +248,22 @@ def _curated_customers(stored: Stored, _: Mapping[date, int]) -> dict[date, int]
     )
 
 
-def _phone_readings(stored: Stored, rows: Mapping[date, int]) -> dict[date, int]:
+def _phone_readings(stored: Stored) -> dict[date, int]:
     passes = f"{_PERSON.format(quoted('user'))} IN (SELECT person FROM consenting)"
-    return _each_once(stored, rows, passes)
+    return _each_once(stored, passes)
 
 
-def _device_readings(stored: Stored, rows: Mapping[date, int]) -> dict[date, int]:
+def _device_readings(stored: Stored) -> dict[date, int]:
     curated = TABLES["customers_curated"]
     stored.engine.create_view(curated, stored.lake.fetch(curated))
     passes = (
         "serialnumber IN (SELECT serialnumber FROM consenting "
         "WHERE subject_id IN (SELECT subject_id FROM customers_curated))"
     )
-    return _each_once(stored, rows, passes)
+    return _each_once(stored, passes)
 
 
-def _each_once(stored: Stored, rows: Mapping[date, int], passes: str) -> dict[date, int]:
+def _each_once(stored: Stored, passes: str) -> dict[date, int]:
     """How many readings of the filtered table pass; repeated ones are looked for only if needed."""
     landing = stored.table.filters
     passing = stored.count_by_date(
@@ -261,7 +271,7 @@ def _each_once(stored: Stored, rows: Mapping[date, int], passes: str) -> dict[da
         landing,
         all_days=False,
     )
-    if passing == rows:
+    if passing == stored.rows:
         return passing
     columns = ", ".join(map(quoted, stored.table.column_names))
     return stored.count_by_date(
@@ -271,7 +281,7 @@ def _each_once(stored: Stored, rows: Mapping[date, int], passes: str) -> dict[da
     )
 
 
-def _pairs(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
+def _pairs(stored: Stored) -> dict[date, int]:
     """Of readings at the same millisecond each device's goes with each phone's."""
     counts = (
         f"(SELECT {{}} AS time, {PARTITION}, count(*) AS readings FROM {{}} GROUP BY ALL)".format
@@ -285,7 +295,7 @@ def _pairs(stored: Stored, _: Mapping[date, int]) -> dict[date, int]:
     )
 
 
-_EXPECTED: dict[str, Callable[[Stored, Mapping[date, int]], dict[date, int]]] = {
+_EXPECTED: dict[str, Callable[[Stored], dict[date, int]]] = {
     "customer_trusted": _trusted_customers,
     "accelerometer_trusted": _phone_readings,
     "customers_curated": _curated_customers,
@@ -296,36 +306,35 @@ _EXPECTED: dict[str, Callable[[Stored, Mapping[date, int]], dict[date, int]]] = 
 
 def checks_of(table: Table) -> dict[str, Callable[[Stored], Finding]]:
     """The checks that a table has, by name."""
-    is_derived = table.zone is not Zone.LANDING
-    found = {
-        "row_count": derived_row_count if is_derived else landing_row_count,
-        "no_nulls": no_nulls,
-        "schema": schema,
-    }
+    found: dict[str, Callable[[Stored], Finding]] = {"no_nulls": no_nulls, "schema": schema}
     if table.key:
         found["unique_key"] = unique_key
-    if is_derived:
-        found["consent"] = consent
-    if table == landing_table(table.source):
-        found["rejects"] = rejects
+    if table.zone is not Zone.LANDING:
+        found |= {"row_count": derived_row_count, "consent": consent}
+    elif table == landing_table(table.source):
+        found |= {"row_count": landing_row_count, "rejects": rejects}
     return found
 
 
-def table_checks(table: Table) -> dg.AssetChecksDefinition:
-    """All checks of a table, as one step that looks at the run's partitions."""
-    checks = checks_of(table)
+def checks_step(name: str, tables: Sequence[Table]) -> dg.AssetChecksDefinition:
+    """All checks of some tables, as one step that looks at the run's partitions."""
+    checks = {
+        dg.AssetCheckKey(dg.AssetKey(table.name), check): (table, function)
+        for table in tables
+        for check, function in checks_of(table).items()
+    }
 
     @dg.multi_asset_check(
-        name=f"check_{table.name}",
+        name=name,
         specs=[
             dg.AssetCheckSpec(
-                name,
-                asset=table.name,
-                description=(check.__doc__ or "").splitlines()[0],
-                blocking=name == "rejects",
+                key.name,
+                asset=key.asset_key,
+                description=function.__doc__,
+                blocking=function is rejects,
                 partitions_def=DAILY,
             )
-            for name, check in checks.items()
+            for key, (_, function) in checks.items()
         ],
         can_subset=True,
     )
@@ -334,28 +343,37 @@ def table_checks(table: Table) -> dg.AssetChecksDefinition:
         lake: dg.ResourceParam[Lake],
         engine: dg.ResourceParam[DuckDBEngine],
     ) -> Iterator[dg.AssetCheckResult]:
-        stored = Stored(lake, engine, table, days(context.partition_keys))
+        looked_at = {
+            table: Stored(lake, engine, table, days(context.partition_keys)) for table in tables
+        }
         for key in context.selected_asset_check_keys:
-            yield _result(table, key.name, checks[key.name](stored))
+            table, function = checks[key]
+            yield _result(key, function(looked_at[table]))
 
     return check
 
 
-def _result(table: Table, name: str, finding: Finding) -> dg.AssetCheckResult:
+def _result(key: dg.AssetCheckKey, finding: Finding) -> dg.AssetCheckResult:
     by_date = {day.isoformat(): dict(figures) for day, figures in finding.figures.items()}
-    metadata: dict[str, Any] = {"finding": finding.sentence}
-    if len(by_date) == 1:
-        metadata |= next(iter(by_date.values()))
-    else:
-        metadata["by_date"] = by_date
+    figures = next(iter(by_date.values())) if len(by_date) == 1 else {"by_date": by_date}
     return dg.AssetCheckResult(
         passed=finding.passed,
-        asset_key=table.name,
-        check_name=name,
+        asset_key=key.asset_key,
+        check_name=key.name,
         severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
         description=finding.sentence,
-        metadata=metadata,
+        metadata={"finding": finding.sentence, **figures},
     )
 
 
-CHECKS = [table_checks(table) for table in TABLES.values()]
+CHECKS = [
+    *(
+        checks_step(f"check_{source}_landing", [landing_table(source), rejects_table(source)])
+        for source in Source
+    ),
+    *(
+        checks_step(f"check_{table.name}", [table])
+        for table in TABLES.values()
+        if table.zone is not Zone.LANDING
+    ),
+]

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
-from pathlib import Path
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -47,18 +47,29 @@ def lake_resource(context: dg.InitResourceContext) -> Lake:
     return open_lake(context.resource_config["root"])
 
 
+@contextmanager
+def open_engine(lake: Lake, duckdb: DuckDBResource) -> Iterator[DuckDBEngine]:
+    """An engine over the lake, with a private folder on the lake's disk."""
+    with lake.staging() as folder, duckdb.get_connection() as connection:
+        yield DuckDBEngine(connection, pseudonym_key(lake), folder)
+
+
 @dg.resource(required_resource_keys={"duckdb", "lake"})
 def engine_resource(context: dg.InitResourceContext) -> Iterator[DuckDBEngine]:
     """DuckDB in memory, one for all steps of a run in this process."""
-    lake: Lake = context.resources.lake
-    with lake.staging() as folder, context.resources.duckdb.get_connection() as connection:
-        yield DuckDBEngine(connection, pseudonym_key(lake), folder)
+    with open_engine(context.resources.lake, context.resources.duckdb) as engine:
+        yield engine
+
+
+def duckdb_resource() -> DuckDBResource:
+    """DuckDB in memory: the lake's files are the only state."""
+    return DuckDBResource(database=":memory:")
 
 
 def resources() -> dict[str, object]:
     """The resources of all assets and checks but the IO manager, as the environment says."""
     return {
         "lake": lake_resource.configured({"root": lake_root()}),
-        "duckdb": DuckDBResource(database=":memory:"),
+        "duckdb": duckdb_resource(),
         "engine": engine_resource,
     }

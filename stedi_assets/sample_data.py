@@ -23,6 +23,8 @@ Lines = list[list[str]]  # the lines that land on each day
 SOURCES = ("customer", "accelerometer", "step_trainer")
 FIRST_DAY = date(2023, 8, 6)  # fixed, so that a sample does not depend on when it is made
 
+MANIFEST = "manifest.json"
+
 _HOUR = 3_600_000
 _DAY = 24 * _HOUR
 _START = (FIRST_DAY - date(1970, 1, 1)).days * _DAY
@@ -102,7 +104,7 @@ def write_sample(lake: Path, *, customers: int = 200, days: int = 7, seed: int =
         "first_day": FIRST_DAY.isoformat(),
         "counts": count_tables(lake),
     }
-    _publish(lake, lake / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    _publish(lake, lake / MANIFEST, json.dumps(manifest, indent=2) + "\n")
     return manifest
 
 

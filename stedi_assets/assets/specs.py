@@ -53,11 +53,12 @@ def derived(
     """
 
     def decorate(definition: Callable[..., Any]) -> dg.AssetsDefinition:
-        return dg.asset(
+        made: dg.AssetsDefinition = dg.asset(
             ins={name: dg.AssetIn(partition_mapping=need) for name, need in upstream.items()},
             partitions_def=DAILY,
             backfill_policy=SINGLE_RUN,
             **about(TABLES[definition.__name__]),
         )(definition)
+        return made
 
     return decorate

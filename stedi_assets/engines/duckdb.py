@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 import ibis
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from stedi_assets.tables import PARTITION, ColumnType, Table
@@ -75,7 +76,10 @@ class DuckDBEngine:
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
         """A table over the partitions in `files`, with the partition column last."""
         self.create_view(table, files)
-        return self.ibis.table(table.name)
+        # The registry knows the schema; asking DuckDB for it takes longer than many a query.
+        return ops.DatabaseTable(
+            table.name, schema=ibis.schema(table.schema), source=self.ibis
+        ).to_expr()
 
     def create_view(self, table: Table, files: Mapping[date, Path]) -> None:
         """Let SQL see the partitions in `files` as a view with the table's name."""
@@ -147,41 +151,29 @@ class DuckDBEngine:
         ).fetchall()
         return path
 
-    def statistics(
-        self, table: Table, files: Mapping[date, Path]
-    ) -> dict[date, FileStatistics]:
+    def statistics(self, table: Table, files: Mapping[date, Path]) -> dict[date, FileStatistics]:
         """What the footers of partitions say, by date."""
         if not files:
             return {}
         names = file_names(files.values())
         day_of = {name: day for day, name in zip(files, names, strict=True)}
-        rows = self._by_file(
-            "SELECT file_name, num_rows FROM parquet_file_metadata($files)", names
-        )
+        rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
         types = self._by_file(
             "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
             "WHERE num_children IS NULL ORDER BY column_id",
             names,
         )
-        nulls = self._by_file(
-            "SELECT file_name, path_in_schema, sum(stats_null_count) "
+        columns = self._by_file(
+            "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
+            f"min(CASE WHEN path_in_schema = '{table.event_time}' "
+            "THEN stats_min_value::BIGINT END), "
+            f"max(CASE WHEN path_in_schema = '{table.event_time}' "
+            "THEN stats_max_value::BIGINT END) "
             "FROM parquet_metadata($files) GROUP BY ALL",
             names,
         )
-        times = self._by_file(
-            "SELECT file_name, min(CAST(stats_min_value AS BIGINT)), "
-            "max(CAST(stats_max_value AS BIGINT)) "
-            f"FROM parquet_metadata($files) WHERE path_in_schema = '{table.event_time}' GROUP BY 1",
-            names,
-        )
         return {
-            day: FileStatistics(
-                rows=rows[name][0][0],
-                types=dict(types[name]),
-                nulls={column: 0 for column, _ in types[name]} | dict(nulls.get(name, [])),
-                first=times[name][0][0] if name in times else None,
-                last=times[name][0][1] if name in times else None,
-            )
+            day: _statistics(rows[name], types[name], columns.get(name, []), table.event_time)
             for name, day in day_of.items()
         }
 
@@ -195,9 +187,7 @@ class DuckDBEngine:
             names := file_names(files.values()),
         )
         return {
-            day: found[name][0][0]
-            for day, name in zip(files, names, strict=True)
-            if name in found
+            day: found[name][0][0] for day, name in zip(files, names, strict=True) if name in found
         }
 
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
@@ -205,6 +195,23 @@ class DuckDBEngine:
         for name, *values in self.connection.execute(query, {"files": names}).fetchall():
             found.setdefault(name, []).append(tuple(values))
         return found
+
+
+def _statistics(
+    rows: list[tuple[Any, ...]],
+    types: list[tuple[Any, ...]],
+    columns: list[tuple[Any, ...]],
+    event_time: str,
+) -> FileStatistics:
+    ranges = {name: (first, last) for name, _, first, last in columns}
+    first, last = ranges.get(event_time, (None, None))
+    return FileStatistics(
+        rows=rows[0][0],
+        types=dict(types),
+        nulls=dict.fromkeys(dict(types), 0) | {name: nulls for name, nulls, *_ in columns},
+        first=first,
+        last=last,
+    )
 
 
 def quoted(name: str) -> str:

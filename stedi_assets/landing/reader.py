@@ -66,9 +66,7 @@ def count_records(engine: DuckDBEngine, files: Sequence[Path], *, exactly: bool)
     if not exactly and not any(map(_is_damaged, files)):
         query = "SELECT count(*) FROM read_json_objects($files, format = 'auto')"
         try:
-            ((count,),) = engine.connection.execute(
-                query, {"files": file_names(files)}
-            ).fetchall()
+            ((count,),) = engine.connection.execute(query, {"files": file_names(files)}).fetchall()
             return int(count)
         except _BAD_FILE:
             pass

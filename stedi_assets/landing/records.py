@@ -12,7 +12,7 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from backports import zstd
 
@@ -97,9 +97,9 @@ def _damaged(error: Exception) -> UnreadableFileError:
 def _open(path: Path) -> IO[bytes]:
     match path.suffix.lower():
         case ".gz":
-            return gzip.open(path)
+            return cast(IO[bytes], gzip.open(path))
         case ".zst":
-            return zstd.open(path)
+            return cast(IO[bytes], zstd.open(path))
         case _:
             return path.open("rb")
 

@@ -15,7 +15,7 @@ import ibis
 KEY_FILE = ".pseudonym_key"
 
 
-@ibis.udf.scalar.builtin
+@ibis.udf.scalar.builtin  # type: ignore[untyped-decorator]
 def pseudonym(value: str) -> str:  # type: ignore[empty-body]
     """The pseudonym of a value: 64 hexadecimal digits."""
 

@@ -1,0 +1,40 @@
+# The project's commands. PYTHON is the interpreter that the environment is made from.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+
+.PHONY: run test lint dev bench lock clean
+
+run: $(VENV)/installed  ## Sample files if the lake is empty, all tables, the counts
+	@test -n "$$(find "$${STEDI_LAKE:-lake}"/*/landing -type f 2>/dev/null | head -1)" || $(BIN)/stedi sample
+	$(BIN)/stedi run
+
+test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
+	$(BIN)/pytest -n auto
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy stedi_assets
+
+dev: $(VENV)/installed  ## The Dagster UI, with the runs of `make run` in it
+	$(BIN)/dagster dev
+
+bench: $(VENV)/installed  ## How fast it is, beside a bare DuckDB script; minutes
+	$(BIN)/python -m benchmarks
+
+lock:  ## New versions into requirements.lock, with uv from anywhere on the PATH
+	uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --upgrade \
+		--generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--output-file requirements.lock
+
+# The environment: exactly the lock file's packages, and the project itself in place.
+$(VENV)/installed: requirements.lock setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+clean:  ## Everything that the commands above made, but no landing file
+	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,211 @@
+"""The command line, `stedi`: says what it does in the words of the UI, and leaves the doing to it.
+
+Imports are made where they are needed, so that `--help` is there at once.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from stedi_assets.sample_data import MANIFEST, write_sample
+from stedi_assets.tables import TABLES, Source
+
+if TYPE_CHECKING:
+    from stedi_assets.engines.duckdb import DuckDBEngine
+    from stedi_assets.lake import Lake
+
+_DATE = click.DateTime(["%Y-%m-%d"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="stedi-assets")
+def main() -> None:
+    """The STEDI lakehouse: landing files in, a training table out.
+
+    The lake is the folder that STEDI_LAKE names, by default ./lake.
+    """
+    # Dagster says so of partitioned checks and single-run backfills, on which the design rests.
+    warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
+
+
+@main.command()
+@click.option("--date", "only", type=_DATE, help="Look at this ingestion date only.")
+@click.option("--from", "first", type=_DATE, help="Look at ingestion dates from this one on.")
+@click.option("--to", "last", type=_DATE, help="Look at ingestion dates up to this one.")
+@click.option("--select", help="Tables, as Dagster selects assets, such as 'customer_trusted+'.")
+def run(
+    only: datetime | None, first: datetime | None, last: datetime | None, select: str | None
+) -> None:
+    r"""Bring the lake up to date.
+
+    Finds the dates whose landing files are new or changed, makes their partitions in Dagster runs,
+    one for each unbroken stretch of dates, and prints what the tables hold.
+
+    \b
+    stedi run
+    stedi run --from 2023-08-01 --to 2023-08-31
+    """
+    if only and (first or last):
+        raise click.UsageError("--date goes without --from and --to.")
+    from stedi_assets.changes import changed_dates
+    from stedi_assets.partitions import contiguous
+    from stedi_assets.resources import start_date
+
+    tables = _selected(select)
+    with _opened_lake() as (lake, engine):
+        try:
+            changed = changed_dates(lake, engine, [TABLES[name] for name in tables])
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+        earliest = min(filter(None, [only or first]), default=datetime.min).date()
+        latest = max(filter(None, [only or last]), default=datetime.max).date()
+        wanted = [day for day in changed if earliest <= day <= latest]
+        within = [day for day in wanted if start_date() <= day <= datetime.now(UTC).date()]
+        outside = sorted(set(wanted) - set(within))
+        for day in outside:
+            click.echo(_outside(lake, day, start_date()), err=True)
+        if not wanted:
+            click.echo("All tables are up to date.")
+        ok = not outside
+        stretches = list(contiguous(within))
+        for number, (start, end) in enumerate(stretches, 1):
+            span = f"{start}" if start == end else f"{start} to {end}"
+            click.echo(f"Run {number} of {len(stretches)}: ingestion date {span}")
+            ok = _run(start, end, tables if select else None) and ok
+        _print_counts(lake, _count(lake, engine))
+    sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def counts(form: str) -> None:
+    """Print the rows of the eight tables and of the three tables of rejects."""
+    with _opened_lake() as (lake, engine):
+        found = _count(lake, engine)
+        if form == "json":
+            click.echo(json.dumps(found, indent=2))
+        else:
+            _print_counts(lake, found)
+
+
+@main.command()
+@click.option("--customers", default=200, show_default=True, help="How many people to make up.")
+@click.option("--days", default=7, show_default=True, help="Over how many ingestion dates.")
+@click.option("--seed", default=1, show_default=True, help="The same seed gives the same files.")
+def sample(customers: int, days: int, seed: int) -> None:
+    """Write made-up landing files, and the counts that they must give, into an empty lake."""
+    from stedi_assets.resources import lake_root
+
+    root = Path(lake_root())
+    try:
+        manifest = write_sample(root, customers=customers, days=days, seed=seed)
+    except (FileExistsError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(
+        f"Wrote landing files of {customers:,} customers over {days:,} days from "
+        f"{manifest['first_day']} into {root}. `stedi run` reads them."
+    )
+
+
+@contextmanager
+def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
+    from stedi_assets.lake import open_lake
+    from stedi_assets.resources import duckdb_resource, lake_root, open_engine
+
+    try:
+        lake = open_lake(lake_root())
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    if not lake.storage.root.is_dir():
+        raise click.ClickException(
+            f"there is no lake at {lake.storage.root}. Set STEDI_LAKE to the folder that holds "
+            "customer/landing and the others, or make one up with `stedi sample`."
+        )
+    with open_engine(lake, duckdb_resource()) as engine:
+        yield lake, engine
+
+
+def _selected(select: str | None) -> list[str]:
+    """The names of the tables that `--select` means; all without it."""
+    if select is None:
+        return list(TABLES)
+    import dagster as dg
+
+    from stedi_assets.definitions import defs
+
+    try:
+        selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
+        keys = selection.resolve(defs.resolve_asset_graph())
+    except Exception as error:
+        raise click.BadParameter(str(error), param_hint="--select") from error
+    if not keys:
+        raise click.BadParameter(f"{select!r} selects no table.", param_hint="--select")
+    return [name for name in TABLES if dg.AssetKey(name) in keys]
+
+
+def entry_point() -> None:
+    """The process `stedi`: the commands, without what Python spends on its own housekeeping.
+
+    Collecting garbage among a hundred thousand objects of imported modules, and taking them down
+    at the end, is a third of a short run's time.
+    """
+    gc.disable()
+    try:
+        main()
+    except SystemExit as done:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(done.code if isinstance(done.code, int) else 0)
+
+
+def _run(first: date, last: date, tables: list[str] | None) -> bool:
+    from stedi_assets.runs import run_dates
+
+    gc.freeze()
+    gc.enable()
+    return run_dates(first, last, tables, click.echo)
+
+
+def _outside(lake: Lake, day: date, first: date) -> str:
+    """What to say of a date that has no partition: which files, and what to do."""
+    from stedi_assets.landing.files import files_by_date
+
+    files = [file.key for source in Source for file in files_by_date(lake, source).get(day, [])]
+    if day < first:
+        remedy = f"before the first partition, {first}: set STEDI_START_DATE to {day} or earlier"
+    else:
+        remedy = "in the future: give the files the date on which they came"
+    return f"Error: {', '.join(files)}: the ingestion date {day} is {remedy}."
+
+
+def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
+    """The number of rows of every table."""
+    return {
+        name: sum(found.rows for found in engine.statistics(table, lake.fetch(table)).values())
+        for name, table in TABLES.items()
+    }
+
+
+def _print_counts(lake: Lake, found: dict[str, int]) -> None:
+    """Print the rows of every table, beside those that a sample's manifest says."""
+    manifest = lake.storage.root / MANIFEST
+    expected = json.loads(manifest.read_text())["counts"] if manifest.exists() else {}
+    click.echo()
+    click.echo(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
+    for name, table in TABLES.items():
+        line = f"{name:<26}{table.zone:<9}{found[name]:>13,}"
+        if name in expected:
+            differs = "" if expected[name] == found[name] else "  differs"
+            line += f"{expected[name]:>13,}{differs}"
+        click.echo(line)

@@ -1,0 +1,109 @@
+"""Running the job that brings tables up to date, in this process, and telling how it goes."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+import dagster as dg
+from dagster._core.errors import DagsterHomeNotSetError
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from stedi_assets.definitions import defs
+from stedi_assets.jobs import BRING_UP_TO_DATE
+
+
+def run_dates(
+    first: date, last: date, tables: Sequence[str] | None, tell: Callable[[str], None]
+) -> bool:
+    """Make the partitions of an unbroken stretch of dates, as one run.
+
+    The run is kept in the Dagster instance of `DAGSTER_HOME`, where the UI finds it.
+
+    Args:
+        first: the first ingestion date.
+        last: the last ingestion date.
+        tables: the names of the tables to make; all without it.
+        tell: takes a line for people whenever there is something to tell.
+
+    Returns:
+        Whether the run succeeded and every check passed or only warned.
+    """
+    job = defs.resolve_job_def(BRING_UP_TO_DATE.name)
+    run_id = str(uuid.uuid4())
+    several = {
+        ASSET_PARTITION_RANGE_START_TAG: first.isoformat(),
+        ASSET_PARTITION_RANGE_END_TAG: last.isoformat(),
+    }
+    with _instance(tell) as instance:
+        narrator = _Narrator(tell)
+        instance.add_event_listener(run_id, narrator)
+        result = job.execute_in_process(
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            instance=instance,
+            partition_key=first.isoformat() if first == last else None,
+            tags=several if first != last else None,
+            asset_selection=[dg.AssetKey(name) for name in tables] if tables else None,
+            raise_on_error=False,
+            run_id=run_id,
+        )
+    return result.success and not narrator.failed
+
+
+@contextmanager
+def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
+    try:
+        instance = dg.DagsterInstance.get()
+    except DagsterHomeNotSetError:
+        tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
+        instance = dg.DagsterInstance.ephemeral()
+    with instance:
+        yield instance
+
+
+class _Narrator:
+    """Tells a run's events in a line for each table, failure and check that did not pass."""
+
+    def __init__(self, tell: Callable[[str], None]) -> None:
+        self.tell = tell
+        self.failed = False
+        self.rows: Counter[str] = Counter()
+
+    def __call__(self, entry: dg.EventLogEntry) -> None:
+        event = entry.dagster_event
+        if event is None:
+            return
+        match event.event_type:
+            case dg.DagsterEventType.ASSET_MATERIALIZATION:
+                materialization = event.step_materialization_data.materialization
+                count = materialization.metadata["dagster/partition_row_count"].value
+                self.rows[materialization.asset_key.to_user_string()] += int(str(count))
+            case dg.DagsterEventType.STEP_SUCCESS:
+                for table, rows in self.rows.items():
+                    self.tell(f"  {table:<26}{rows:>13,} rows")
+                self.rows.clear()
+            case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                evaluation = event.asset_check_evaluation_data
+                if not evaluation.passed:
+                    is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR
+                    self.failed = self.failed or is_error
+                    self.tell(
+                        f"  {'ERROR' if is_error else 'warning'}: "
+                        f"{evaluation.asset_key.to_user_string()}, check {evaluation.check_name}: "
+                        f"{evaluation.description}"
+                    )
+            case dg.DagsterEventType.STEP_FAILURE:
+                error = event.step_failure_data.error
+                while error is not None and error.cause is not None:
+                    error = error.cause
+                self.tell(
+                    f"  ERROR: step {event.step_key} failed: {error and error.message.strip()}"
+                )
+            case dg.DagsterEventType.STEP_SKIPPED:
+                self.tell(f"  skipped: step {event.step_key}")
