@@ -24,6 +24,7 @@ from stedi_assets.tables import TABLES, Source
 if TYPE_CHECKING:
     from stedi_assets.engines.duckdb import DuckDBEngine
     from stedi_assets.lake import Lake
+    from stedi_assets.partitions import Stretch
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -59,7 +60,7 @@ def run(
     if only and (first or last):
         raise click.UsageError("--date goes without --from and --to.")
     from stedi_assets.changes import changed_dates
-    from stedi_assets.partitions import contiguous
+    from stedi_assets.partitions import stretches
     from stedi_assets.resources import start_date
 
     tables = _selected(select)
@@ -78,11 +79,9 @@ def run(
         if not wanted:
             click.echo("All tables are up to date.")
         ok = not outside
-        stretches = list(contiguous(within))
-        for number, (start, end) in enumerate(stretches, 1):
-            span = f"{start}" if start == end else f"{start} to {end}"
-            click.echo(f"Run {number} of {len(stretches)}: ingestion date {span}")
-            ok = _run(start, end, tables if select else None) and ok
+        for number, stretch in enumerate(found := stretches(within), 1):
+            click.echo(f"Run {number} of {len(found)}: ingestion date {stretch}")
+            ok = _run(stretch, tables if select else None) and ok
         _print_counts(lake, _count(lake, engine))
     sys.exit(0 if ok else 1)
 
@@ -169,12 +168,12 @@ def entry_point() -> None:
         os._exit(done.code if isinstance(done.code, int) else 0)
 
 
-def _run(first: date, last: date, tables: list[str] | None) -> bool:
+def _run(stretch: Stretch, tables: list[str] | None) -> bool:
     from stedi_assets.runs import run_dates
 
     gc.freeze()
     gc.enable()
-    return run_dates(first, last, tables, click.echo)
+    return run_dates(stretch, tables, click.echo)
 
 
 def _outside(lake: Lake, day: date, first: date) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import date, timedelta
 
 import dagster as dg
@@ -21,19 +22,31 @@ UP_TO_THIS_DATE = dg.TimeWindowPartitionMapping(start_offset=-36500, end_offset=
 """For readings: what comes later adds rows to later dates only."""
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """An unbroken stretch of dates, both ends included."""
+
+    first: date
+    last: date
+
+    def __contains__(self, day: object) -> bool:
+        return isinstance(day, date) and self.first <= day <= self.last
+
+    def __str__(self) -> str:
+        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
+
+
 def days(keys: Iterable[str]) -> list[date]:
     """Partition keys as dates."""
     return [date.fromisoformat(key) for key in keys]
 
 
-def contiguous(dates: Iterable[date]) -> Iterator[tuple[date, date]]:
-    """The unbroken stretches of dates, each as its first and last date, in order."""
-    first = last = None
-    for day in sorted(set(dates)):
-        if first is None or last is None or day - last > timedelta(days=1):
-            if first is not None and last is not None:
-                yield first, last
-            first = day
-        last = day
-    if first is not None and last is not None:
-        yield first, last
+def stretches(dates: Iterable[date]) -> list[Stretch]:
+    """The fewest stretches that hold exactly the given dates, in order."""
+    found: list[Stretch] = []
+    for day in sorted(dates):
+        if found and day - found[-1].last <= timedelta(days=1):
+            found[-1] = Stretch(found[-1].first, day)
+        else:
+            found.append(Stretch(day, day))
+    return found

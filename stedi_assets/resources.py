@@ -36,6 +36,11 @@ def start_date() -> date:
         raise ValueError(f"STEDI_START_DATE is {value!r}: set it to a date, YYYY-MM-DD") from None
 
 
+def dagster_home() -> str | None:
+    """The folder of the Dagster instance that keeps runs: `DAGSTER_HOME`."""
+    return os.environ.get("DAGSTER_HOME")
+
+
 def pseudonym_key(lake: Lake) -> str:
     """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else the lake's own key."""
     return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)

@@ -6,10 +6,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date
 
 import dagster as dg
-from dagster._core.errors import DagsterHomeNotSetError
+from dagster._core.instance import InstanceRef
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -17,18 +16,19 @@ from dagster._core.storage.tags import (
 
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE
+from stedi_assets.partitions import Stretch
+from stedi_assets.resources import dagster_home
+
+_NO_CAPTURE = "dagster._core.storage.noop_compute_log_manager", "NoOpComputeLogManager"
 
 
-def run_dates(
-    first: date, last: date, tables: Sequence[str] | None, tell: Callable[[str], None]
-) -> bool:
-    """Make the partitions of an unbroken stretch of dates, as one run.
+def run_dates(stretch: Stretch, tables: Sequence[str] | None, tell: Callable[[str], None]) -> bool:
+    """Make the partitions of a stretch of dates, as one run.
 
     The run is kept in the Dagster instance of `DAGSTER_HOME`, where the UI finds it.
 
     Args:
-        first: the first ingestion date.
-        last: the last ingestion date.
+        stretch: the ingestion dates.
         tables: the names of the tables to make; all without it.
         tell: takes a line for people whenever there is something to tell.
 
@@ -37,9 +37,10 @@ def run_dates(
     """
     job = defs.resolve_job_def(BRING_UP_TO_DATE.name)
     run_id = str(uuid.uuid4())
+    first, last = stretch.first.isoformat(), stretch.last.isoformat()
     several = {
-        ASSET_PARTITION_RANGE_START_TAG: first.isoformat(),
-        ASSET_PARTITION_RANGE_END_TAG: last.isoformat(),
+        ASSET_PARTITION_RANGE_START_TAG: first,
+        ASSET_PARTITION_RANGE_END_TAG: last,
     }
     with _instance(tell) as instance:
         narrator = _Narrator(tell)
@@ -47,7 +48,7 @@ def run_dates(
         result = job.execute_in_process(
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             instance=instance,
-            partition_key=first.isoformat() if first == last else None,
+            partition_key=first if first == last else None,
             tags=several if first != last else None,
             asset_selection=[dg.AssetKey(name) for name in tables] if tables else None,
             raise_on_error=False,
@@ -58,9 +59,12 @@ def run_dates(
 
 @contextmanager
 def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
-    try:
-        instance = dg.DagsterInstance.get()
-    except DagsterHomeNotSetError:
+    home = dagster_home()
+    if home:
+        # What steps print goes to the terminal; catching it as well would cost three processes.
+        no_capture = {"compute_logs": {"module": _NO_CAPTURE[0], "class": _NO_CAPTURE[1]}}
+        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=no_capture))
+    else:
         tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
         instance = dg.DagsterInstance.ephemeral()
     with instance:

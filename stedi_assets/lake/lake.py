@@ -6,7 +6,7 @@ Maps tables and dates to keys of the storage; what is in the files is the engine
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterator
 from contextlib import AbstractContextManager
 from datetime import date
 from pathlib import Path
@@ -36,14 +36,16 @@ class Lake:
         )
         return dict(sorted(found))
 
-    def fetch(self, table: Table, days: Iterable[date] | None = None) -> dict[date, Path]:
-        """Local files with the published partitions of `days`, or of all days.
+    def fetch(self, table: Table, days: Container[date] | None = None) -> dict[date, Path]:
+        """Local files with the published partitions of `days`, or of all days, in order.
 
         Days without a published partition are left out.
         """
-        published = self.partitions(table)
-        wanted = published if days is None else sorted(set(days) & published.keys())
-        return {day: self.storage.fetch(published[day].key) for day in wanted}
+        return {
+            day: self.storage.fetch(file.key)
+            for day, file in self.partitions(table).items()
+            if days is None or day in days
+        }
 
     def publish(self, table: Table, day: date, staged: Path) -> None:
         """Make a finished file the partition's content, in one step."""
