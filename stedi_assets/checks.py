@@ -67,7 +67,7 @@ class Stored:
         """A query's (date, count) rows for the looked-at dates, 0 where it gives none.
 
         Args:
-            query: may read the named tables, and `consenting` (see `_consenting`).
+            query: may read the named tables.
             tables: names of registry tables.
             all_days: whether the query sees all partitions of the tables, or the looked-at ones.
         """
@@ -77,16 +77,16 @@ class Stored:
         found = dict(self.engine.connection.execute(query).fetchall())
         return {day: found.get(day, 0) for day in self.days}
 
-    def create_consenting(self) -> None:
-        """Let SQL see `consenting`: who consents to research, straight from the landing table.
+    @cached_property
+    def consenting(self) -> str:
+        """The name of a temporary table of those who consent to research, by their latest record.
 
         Columns: person (normalised email), serialnumber, the date on which the record came, and
         the pseudonyms subject_id and device_id. Written apart from the definitions, which it is
         there to doubt.
         """
-        self.engine.create_view(
-            customers := landing_table(Source.CUSTOMER), self.lake.fetch(customers)
-        )
+        customers = landing_table(Source.CUSTOMER)
+        self.engine.create_view(customers, self.lake.fetch(customers))
         self.engine.connection.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE consenting AS
@@ -99,9 +99,10 @@ class Stored:
             WHERE coalesce(latest.sharewithresearchasofdate, 0) <> 0
             """
         )
+        return "consenting"
 
 
-_PERSON = r"lower(trim({}, ' \t\n\r\v\f'))"
+_PERSON = r"lower(trim({}, E' \t\n\r\v\f'))"
 
 
 def schema(stored: Stored) -> Finding:
@@ -152,10 +153,9 @@ def unique_key(stored: Stored) -> Finding:
 
 def consent(stored: Stored) -> Finding:
     """Every row belongs to people whose latest record consents to research."""
-    stored.create_consenting()
     allowed = {"email": "person", "user": "person"}
     without = " OR ".join(
-        f"{value} NOT IN (SELECT {allowed.get(column, column)} FROM consenting)"
+        f"{value} NOT IN (SELECT {allowed.get(column, column)} FROM {stored.consenting})"
         for column in stored.table.subjects
         for value in [_PERSON.format(quoted(column)) if column in allowed else quoted(column)]
     )
@@ -219,7 +219,6 @@ def landing_row_count(stored: Stored) -> Finding:
 def derived_row_count(stored: Stored) -> Finding:
     """No more rows than in the table that it filters, and none lost that should pass."""
     rows = stored.rows
-    stored.create_consenting()
     expected = _EXPECTED[stored.table.name](stored)
     most = stored.of(TABLES[stored.table.filters]).rows if stored.table.filters else expected
     figures = {
@@ -235,7 +234,7 @@ def derived_row_count(stored: Stored) -> Finding:
 
 
 def _trusted_customers(stored: Stored) -> dict[date, int]:
-    return stored.count_by_date(f"SELECT {PARTITION}, count(*) FROM consenting GROUP BY 1")
+    return stored.count_by_date(f"SELECT {PARTITION}, count(*) FROM {stored.consenting} GROUP BY 1")
 
 
 def _curated_customers(stored: Stored) -> dict[date, int]:
@@ -249,7 +248,7 @@ def _curated_customers(stored: Stored) -> dict[date, int]:
 
 
 def _phone_readings(stored: Stored) -> dict[date, int]:
-    passes = f"{_PERSON.format(quoted('user'))} IN (SELECT person FROM consenting)"
+    passes = f"{_PERSON.format(quoted('user'))} IN (SELECT person FROM {stored.consenting})"
     return _each_once(stored, passes)
 
 
@@ -257,7 +256,7 @@ def _device_readings(stored: Stored) -> dict[date, int]:
     curated = TABLES["customers_curated"]
     stored.engine.create_view(curated, stored.lake.fetch(curated))
     passes = (
-        "serialnumber IN (SELECT serialnumber FROM consenting "
+        f"serialnumber IN (SELECT serialnumber FROM {stored.consenting} "
         "WHERE subject_id IN (SELECT subject_id FROM customers_curated))"
     )
     return _each_once(stored, passes)

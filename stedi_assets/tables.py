@@ -132,9 +132,8 @@ class Table:
 
     @property
     def sort_order(self) -> tuple[str, ...]:
-        """Every column, the event time first: the one order in which a partition is stored."""
-        rest = (name for name in self.column_names if name != self.event_time)
-        return (self.event_time, *rest) if self.event_time else tuple(rest)
+        """The columns by which a partition's rows are sorted: event time, or all without one."""
+        return (self.event_time,) if self.event_time else self.column_names
 
     @property
     def schema(self) -> dict[str, str]:
