@@ -87,17 +87,21 @@ class Stored:
         """
         customers = landing_table(Source.CUSTOMER)
         self.engine.create_view(customers, self.lake.fetch(customers))
-        self.engine.connection.execute(
+        self.engine.keep(
+            "consenting",
+            tuple(self.lake.partitions(customers).values()),
             f"""
-            CREATE OR REPLACE TEMP TABLE consenting AS
             SELECT person, latest.serialnumber, latest.{PARTITION},
                    pseudonym(person) AS subject_id, pseudonym(latest.serialnumber) AS device_id
             FROM (SELECT {_PERSON.format("email")} AS person,
-                         arg_max(c, row(lastupdatedate, registrationdate, {PARTITION},
-                                        coalesce(sharewithresearchasofdate, 0) = 0)) AS latest
-                  FROM customer_landing c GROUP BY ALL)
-            WHERE coalesce(latest.sharewithresearchasofdate, 0) <> 0
-            """
+                         arg_max(
+                             {{serialnumber: serialnumber, {PARTITION}: {PARTITION},
+                               since: coalesce(sharewithresearchasofdate, 0)}},
+                             row(lastupdatedate, registrationdate, {PARTITION},
+                                 coalesce(sharewithresearchasofdate, 0) = 0)) AS latest
+                  FROM customer_landing GROUP BY ALL)
+            WHERE latest.since <> 0
+            """,
         )
         return "consenting"
 

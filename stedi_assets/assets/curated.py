@@ -4,7 +4,7 @@ import ibis
 import ibis.expr.types as ir
 
 from stedi_assets.assets.specs import derived
-from stedi_assets.assets.trusted import curated_people
+from stedi_assets.assets.trusted import curated_people, users_of
 from stedi_assets.partitions import EVERY_DATE, UP_TO_THIS_DATE
 from stedi_assets.privacy.consent import person
 from stedi_assets.privacy.pseudonyms import pseudonym
@@ -14,7 +14,7 @@ from stedi_assets.tables import PARTITION
 @derived(customer_trusted=EVERY_DATE, accelerometer_trusted=EVERY_DATE)
 def customers_curated(customer_trusted: ir.Table, accelerometer_trusted: ir.Table) -> ir.Table:
     """Customers in customer_trusted who have readings, without what names them."""
-    with_readings = person(accelerometer_trusted.user)
+    with_readings = users_of(accelerometer_trusted).person
     customers = customer_trusted.filter(person(customer_trusted.email).isin(with_readings))
     return customers.select(
         "registrationdate",
@@ -55,9 +55,8 @@ def machine_learning_curated(
     devices = people.select("serialnumber", "device_id").distinct()
     device_readings = step_trainer_trusted.join(devices, "serialnumber")
     phones = people.select("person", "subject_id", own_device=people.device_id)
-    phone_readings = accelerometer_trusted.join(
-        phones, person(accelerometer_trusted.user) == phones.person
-    )
+    users = users_of(accelerometer_trusted).join(phones, "person")
+    phone_readings = accelerometer_trusted.join(users, "user")
     pairs = device_readings.join(
         phone_readings,
         device_readings.sensorreadingtime == phone_readings.timestamp,

@@ -19,9 +19,10 @@ def customer_trusted(customer_landing: ir.Table) -> ir.Table:
 @derived(accelerometer_landing=UP_TO_THIS_DATE, customer_trusted=EVERY_DATE)
 def accelerometer_trusted(accelerometer_landing: ir.Table, customer_trusted: ir.Table) -> ir.Table:
     """Phone readings of customers in customer_trusted, each delivered once."""
-    consenting = person(customer_trusted.email)
+    consenting = customer_trusted.select(person=person(customer_trusted.email))
+    users = users_of(accelerometer_landing).join(consenting, "person")
     readings = accelerometer_landing
-    return each_once(readings.filter(person(readings.user).isin(consenting)))
+    return each_once(readings.filter(readings.user.isin(users.user)))
 
 
 @derived(
@@ -49,6 +50,15 @@ def curated_people(customer_trusted: ir.Table, customers_curated: ir.Table) -> i
         device_id=pseudonym(customer_trusted.serialnumber),
     )
     return people.filter(people.subject_id.isin(customers_curated.subject_id))
+
+
+def users_of(readings: ir.Table) -> ir.Table:
+    """The users of phone readings as they are spelled, and who each is: user, person.
+
+    There are far fewer users than readings, so emails are normalised here and not in each reading.
+    """
+    users = readings.select("user").distinct()
+    return users.mutate(person=person(users.user))
 
 
 def each_once(readings: ir.Table) -> ir.Table:

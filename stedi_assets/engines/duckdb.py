@@ -6,7 +6,7 @@ Knows SQL and Parquet; which file is which partition, and when it is published, 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -64,6 +64,7 @@ class DuckDBEngine:
     ) -> None:
         self.connection = connection
         self.folder = folder
+        self._kept: dict[str, Hashable] = {}
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
@@ -150,6 +151,12 @@ class DuckDBEngine:
             {"path": str(path), "stamp": stamp, **(parameters or {})},
         ).fetchall()
         return path
+
+    def keep(self, name: str, made_from: Hashable, query: str) -> None:
+        """Make a temporary table of a query, unless it is there and made from the same."""
+        if self._kept.get(name) != made_from:
+            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+            self._kept[name] = made_from
 
     def statistics(self, table: Table, files: Mapping[date, Path]) -> dict[date, FileStatistics]:
         """What the footers of partitions say, by date."""

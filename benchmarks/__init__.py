@@ -1,0 +1,1 @@
+"""How fast the lakehouse is, beside what else one could run."""
