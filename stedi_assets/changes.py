@@ -6,8 +6,12 @@ rows depend on rows of other dates is not seen here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from datetime import date
+from pathlib import Path
+
+import duckdb
 
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake
@@ -16,7 +20,7 @@ from stedi_assets.tables import Source, Table, Zone, landing_table
 
 
 def changed_dates(lake: Lake, engine: DuckDBEngine, tables: Iterable[Table]) -> list[date]:
-    """The dates on which a partition of `tables` is missing or was made from other files.
+    """The dates on which a partition of `tables` is missing, damaged or made from other files.
 
     Raises:
         ValueError: a landing file's path names a date that is none.
@@ -25,8 +29,8 @@ def changed_dates(lake: Lake, engine: DuckDBEngine, tables: Iterable[Table]) -> 
         source: {day: fingerprint(files) for day, files in files_by_date(lake, source).items()}
         for source in Source
     }
-    stamps = {table: engine.stamps(lake.fetch(table)) for table in tables}
-    known = {day for by_day in (*landed.values(), *stamps.values()) for day in by_day}
+    stamps = {table: _stamps(engine, lake.fetch(table)) for table in tables}
+    known: set[date] = set().union(*landed.values(), *stamps.values())
     return sorted(
         day
         for day in known
@@ -43,12 +47,24 @@ def landing_stamps(
 ) -> dict[date, str]:
     """What a table's partitions are to note: the stamps of the landing tables as published."""
     published = {
-        source: engine.stamps(lake.fetch(landing_table(source), days)) for source in Source
+        source: _stamps(engine, lake.fetch(landing_table(source), days)) for source in Source
     }
     return {
-        day: _stamp(table, {source: published[source].get(day, "") for source in Source})
+        day: _stamp(table, {source: published[source].get(day) or "" for source in Source})
         for day in days
     }
+
+
+def _stamps(engine: DuckDBEngine, files: Mapping[date, Path]) -> dict[date, str | None]:
+    """What the partitions in `files` note, by date; None where it cannot be read."""
+    found: dict[date, str | None] = dict.fromkeys(files)
+    try:
+        found |= engine.stamps(files)
+    except duckdb.Error:  # one damaged file fails them all
+        for day, file in files.items():
+            with suppress(duckdb.Error):
+                found |= engine.stamps({day: file})
+    return found
 
 
 def _stamp(table: Table, landed: dict[Source, str]) -> str:

@@ -6,11 +6,8 @@ contract, publish. How tables are computed and where they lie, it asks others.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import ibis
@@ -18,8 +15,9 @@ import ibis.expr.types as ir
 
 from stedi_assets import contract
 from stedi_assets.changes import landing_stamps
-from stedi_assets.engines.duckdb import DuckDBEngine, FileStatistics
+from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
+from stedi_assets.metadata import of_partition
 from stedi_assets.partitions import Stretch, days
 from stedi_assets.tables import TABLES, Table
 
@@ -50,68 +48,49 @@ class LakeIOManager(dg.IOManager):
         return rows
 
     def handle_output(
-        self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Mapping[date, Path]
+        self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Staged
     ) -> None:
         """Publish the partitions of the run.
 
         Args:
             context: says which table and partitions.
             rows: the table's rows, of which those of the run's partitions are written; or
-                finished files by date.
+                finished files with them.
 
         Raises:
             BrokenContractError: a partition breaks the registry's rules; nothing is published.
         """
-        started = time.perf_counter()
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
-        sql = ""
-        if isinstance(rows, Mapping):
-            files = dict(rows)
-        else:
-            if not isinstance(rows, ir.Table):
-                rows = ibis.memtable(rows)
-            sql = ibis.to_sql(rows, dialect="duckdb")
-            stored = self.lake.fetch(table) if table.restated else {}
-            stamps = landing_stamps(self.lake, self.engine, table, {*wanted, *stored})
-            files = self.engine.write(table, rows, wanted, stored, stamps)
-        statistics = self.engine.statistics(table, files)
-        for day, file in files.items():
+        staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
+        statistics = self.engine.statistics(table, staged.files)
+        for day, file in staged.files.items():
             contract.verify(self.engine, table, day, file, statistics[day])
-        sizes = {day: file.stat().st_size for day, file in files.items()}
-        for day, file in files.items():
+        sizes = {day: file.stat().st_size for day, file in staged.files.items()}
+        for day, file in staged.files.items():
             self.lake.publish(table, day, file)
-        seconds = time.perf_counter() - started
-        for day in files:
-            metadata = {
-                **self._figures(table, day, statistics[day], sizes[day]),
-                "seconds": round(seconds, 3),
-                **({"sql": dg.MetadataValue.md(f"```sql\n{sql}\n```")} if sql else {}),
-            }
+        for day in staged.files:
+            figures = of_partition(
+                table,
+                statistics[day],
+                uri=self.lake.storage.uri(self.lake.partition_key(table, day)),
+                size=sizes[day],
+                sql=staged.sql,
+            )
+            partition = day.isoformat()
             if day in wanted:
-                context.step_context.add_asset_metadata(
-                    metadata, context.asset_key, day.isoformat()
-                )
+                context.step_context.add_asset_metadata(figures, context.asset_key, partition)
             else:
                 context.log_event(
-                    dg.AssetMaterialization(
-                        context.asset_key, metadata=metadata, partition=day.isoformat()
-                    )
+                    dg.AssetMaterialization(context.asset_key, None, figures, partition)
                 )
 
-    def _figures(
-        self, table: Table, day: date, statistics: FileStatistics, size: int
-    ) -> dict[str, Any]:
-        figures: dict[str, Any] = {
-            "dagster/partition_row_count": statistics.rows,
-            "dagster/uri": self.lake.storage.uri(self.lake.partition_key(table, day)),
-            "bytes": size,
-            "nulls": dict(statistics.nulls),
-        }
-        if statistics.first is not None and statistics.last is not None:
-            figures["first_event"] = dg.MetadataValue.timestamp(statistics.first / 1000)
-            figures["last_event"] = dg.MetadataValue.timestamp(statistics.last / 1000)
-        return figures
+    def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
+        """Write the partitions of the run, and those that it restates, into finished files."""
+        stored = self.lake.fetch(table) if table.restated else {}
+        stamps = landing_stamps(self.lake, self.engine, table, {*wanted, *stored})
+        expression = rows if isinstance(rows, ir.Table) else ibis.memtable(rows)
+        return self.engine.write(table, expression, wanted, stored, stamps)
 
 
 @dg.io_manager(required_resource_keys={"lake", "engine"})

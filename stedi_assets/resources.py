@@ -67,8 +67,12 @@ def engine_resource(context: dg.InitResourceContext) -> Iterator[DuckDBEngine]:
 
 
 def duckdb_resource() -> DuckDBResource:
-    """DuckDB in memory: the lake's files are the only state."""
-    return DuckDBResource(database=":memory:")
+    """DuckDB in memory: the lake's files are the only state.
+
+    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the lake's disk.
+    """
+    limit = os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"
+    return DuckDBResource(database=":memory:", connection_config={"memory_limit": limit})
 
 
 def resources() -> dict[str, object]:

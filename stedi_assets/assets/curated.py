@@ -53,15 +53,14 @@ def machine_learning_curated(
     """
     people = curated_people(customer_trusted, customers_curated)
     devices = people.select("serialnumber", "device_id").distinct()
-    device_readings = step_trainer_trusted.join(devices, "serialnumber")
-    phones = people.select("person", "subject_id", own_device=people.device_id)
-    users = users_of(accelerometer_trusted).join(phones, "person")
-    phone_readings = accelerometer_trusted.join(users, "user")
-    pairs = device_readings.join(
-        phone_readings,
-        device_readings.sensorreadingtime == phone_readings.timestamp,
+    phones = people.select("person", "subject_id", own_device=people.serialnumber)
+    pairs = step_trainer_trusted.join(
+        accelerometer_trusted,
+        step_trainer_trusted.sensorreadingtime == accelerometer_trusted.timestamp,
         rname="phone_{name}",
     )
+    pairs = pairs.join(devices, "serialnumber")
+    pairs = pairs.join(phones, person(pairs.user) == phones.person)
     return pairs.select(
         "subject_id",
         "device_id",
@@ -71,6 +70,6 @@ def machine_learning_curated(
         "x",
         "y",
         "z",
-        same_customer=pairs.device_id == pairs.own_device,
+        same_customer=pairs.serialnumber == pairs.own_device,
         **{PARTITION: ibis.greatest(pairs[PARTITION], pairs[f"phone_{PARTITION}"])},
     )

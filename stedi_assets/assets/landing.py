@@ -6,10 +6,10 @@ from pathlib import Path
 import dagster as dg
 
 from stedi_assets.assets.specs import about
-from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date, fingerprint
-from stedi_assets.landing.reader import read_day
+from stedi_assets.landing.reader import read_day, reading_sql
 from stedi_assets.partitions import DAILY, SINGLE_RUN, days
 from stedi_assets.tables import Source, landing_table, rejects_table
 
@@ -28,14 +28,16 @@ def landing_assets(source: Source) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         lake: dg.ResourceParam[Lake],
         engine: dg.ResourceParam[DuckDBEngine],
-    ) -> tuple[dict[date, Path], dict[date, Path]]:
+    ) -> tuple[Staged, Staged]:
         landed = files_by_date(lake, source)
-        rows, rejects = {}, {}
+        rows: dict[date, Path] = {}
+        rejects: dict[date, Path] = {}
         for day in days(context.partition_keys):
             files = landed.get(day, [])
             local = {file.key: lake.storage.fetch(file.key) for file in files}
             rows[day], rejects[day] = read_day(engine, source, local, fingerprint(files))
-        return rows, rejects
+        sql = reading_sql(engine, source)
+        return Staged(rows, sql), Staged(rejects, sql)
 
     return read_files
 

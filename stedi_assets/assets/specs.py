@@ -8,6 +8,7 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.io_manager import IO_MANAGER_KEY
+from stedi_assets.metadata import column_schema
 from stedi_assets.partitions import DAILY, SINGLE_RUN
 from stedi_assets.tables import TABLES, Table
 
@@ -23,24 +24,6 @@ def about(table: Table) -> dict[str, Any]:
         "metadata": {"dagster/column_schema": column_schema(table)},
         "io_manager_key": IO_MANAGER_KEY,
     }
-
-
-def column_schema(table: Table) -> dg.TableSchema:
-    """A table's columns as Dagster shows them."""
-    return dg.TableSchema(
-        columns=[
-            dg.TableColumn(
-                name=column.name,
-                type=column.type,
-                description=f"{column.description} Null: {column.null_means}."
-                if column.null_means
-                else column.description,
-                constraints=dg.TableColumnConstraints(nullable=not column.required),
-                tags={"personal": column.personal.value.replace(" ", "_")},
-            )
-            for column in table.columns
-        ]
-    )
 
 
 def derived(

@@ -48,6 +48,19 @@ class FileStatistics:
     last: int | None
 
 
+@dataclass(frozen=True)
+class Staged:
+    """Finished files of a table that are not published yet.
+
+    Attributes:
+        files: a file for each partition.
+        sql: the query that made them.
+    """
+
+    files: Mapping[date, Path]
+    sql: str
+
+
 class DuckDBEngine:
     """DuckDB in memory, over the lake's Parquet files.
 
@@ -101,7 +114,7 @@ class DuckDBEngine:
         days: Collection[date],
         stored: Mapping[date, Path],
         stamps: Mapping[date, str],
-    ) -> dict[date, Path]:
+    ) -> Staged:
         """Compute a table and write the partitions of `days`, a finished file each.
 
         Args:
@@ -121,13 +134,11 @@ class DuckDBEngine:
         else:
             result = "definition"
         query = f"SELECT {_list(table.column_names)} FROM {result} WHERE {PARTITION} = $day"
-        try:
-            return {
-                day: self.stage(table, query, stamps.get(day, ""), {"day": day})
-                for day in sorted(days)
-            }
-        finally:
-            self.connection.execute("DROP TABLE IF EXISTS temp.result")
+        files = {
+            day: self.stage(table, query, stamps.get(day, ""), {"day": day}) for day in sorted(days)
+        }
+        self.connection.execute("DROP TABLE IF EXISTS temp.result")
+        return Staged(files, ibis.to_sql(rows, dialect="duckdb"))
 
     def _changed(self, table: Table, stored: Mapping[date, Path]) -> set[date]:
         """The days on which the temporary table `result` differs from what is stored."""

@@ -80,6 +80,12 @@ def _count_by_cutting(file: Path) -> int:
         return 1
 
 
+def reading_sql(engine: DuckDBEngine, source: Source) -> str:
+    """The query that reads a source's landing files where all records are good."""
+    reader = _DayReader(engine, landing_table(source))
+    return reader.plain_rows(reader.keys)
+
+
 class _DayReader:
     def __init__(self, engine: DuckDBEngine, table: Table) -> None:
         self.engine = engine
@@ -96,7 +102,7 @@ class _DayReader:
             return None
         try:
             return self.engine.stage(
-                self.table, self._plain_rows(self.keys), stamp, {"files": file_names(paths)}
+                self.table, self.plain_rows(self.keys), stamp, {"files": file_names(paths)}
             )
         except _BAD_FILE:
             return None
@@ -131,7 +137,7 @@ class _DayReader:
             return False
         try:
             self.connection.execute(
-                f"INSERT INTO landed {self._plain_rows(keys)}", {"files": file_names(files)}
+                f"INSERT INTO landed {self.plain_rows(keys)}", {"files": file_names(files)}
             )
         except _BAD_FILE:
             return False
@@ -167,7 +173,7 @@ class _DayReader:
             return None
         return self.keys | {name: keys[0] for name, keys in found}
 
-    def _plain_rows(self, keys: Mapping[str, str]) -> str:
+    def plain_rows(self, keys: Mapping[str, str]) -> str:
         """SQL that reads `$files`, and fails where a record is not a good one."""
         types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
         names = ", ".join(map(quoted, self.table.column_names))
@@ -209,12 +215,12 @@ class _DayReader:
     def _judge(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
         columns = self.table.columns
         candidates = ", ".join(
-            f"list_filter(keys, key -> lower(key) = '{c.name}') AS {quoted(c.name + ' keys')}"
+            f"list_filter(keys, lambda key: lower(key) = '{c.name}') AS {quoted(c.name + ' keys')}"
             for c in columns
         )
         # The producers' own spelling goes before another one.
         chosen = ", ".join(
-            f"CASE WHEN list_contains({k}, '{c.key}') THEN list_filter({k}, key -> key = '{c.key}')"
+            f"CASE WHEN list_contains({k}, '{c.key}') THEN list_filter({k}, lambda key: key = '{c.key}')"
             f" ELSE {k} END AS {k}"
             for c in columns
             for k in [quoted(c.name + " keys")]
