@@ -26,7 +26,7 @@ bench: $(VENV)/installed  ## How fast it is, beside a bare DuckDB script; minute
 
 lock:  ## New versions into requirements.lock, with uv from anywhere on the PATH
 	uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --upgrade \
-		--generate-hashes --no-header --no-annotate --no-emit-index-url \
+		--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url \
 		--output-file requirements.lock
 
 # The environment: exactly the lock file's packages, and the project itself in place.
