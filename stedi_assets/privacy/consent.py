@@ -21,20 +21,16 @@ def latest_records(customers: ir.Table) -> ir.Table:
 
     Of records that tie in all three, one without consent goes before one with it.
     """
-    newest_first = [
-        customers.lastupdatedate.desc(),
-        customers.registrationdate.desc(),
-        customers[PARTITION].desc(),
-    ]
-    # All other columns as well, so that the choice is the same on every engine and in every run.
-    consent = "sharewithresearchasofdate"
-    others = [name for name in customers.columns if name != consent]
-    ties = [ibis.asc(customers[name], nulls_first=True) for name in (consent, *others)]
+    order = ["lastupdatedate", "registrationdate", PARTITION]
+    newest_first = [customers[name].desc() for name in order]
+    # Then all that is left, so that the choice is the same on every engine and in every run. No
+    # column twice: the second time would undo the first, as Ibis orders.
+    others = [name for name in customers.columns if name not in order]
+    ties = [ibis.asc(customers[name], nulls_first=True) for name in others]
+    keys = [*newest_first, consents_to_research(customers), *ties]
     return (
         customers.mutate(
-            rank=ibis.row_number().over(
-                group_by=person(customers.email), order_by=newest_first + ties
-            )
+            rank=ibis.row_number().over(group_by=person(customers.email), order_by=keys)
         )
         .filter(lambda ranked: ranked["rank"] == 0)
         .drop("rank")
