@@ -106,7 +106,7 @@ class Stored:
         return "consenting"
 
 
-_PERSON = r"lower(trim({}, E' \t\n\r\v\f'))"
+_PERSON = r"lower(trim({}, E' \t\n\r\f\x0B'))"
 
 
 def schema(stored: Stored) -> Finding:
