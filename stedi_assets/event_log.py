@@ -41,6 +41,11 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
         with self._engine.begin() as connection:
             yield connection
 
+    def dispose(self) -> None:
+        """Close the connections."""
+        super().dispose()  # type: ignore[no-untyped-call]
+        self._engine.dispose()
+
     def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
         """Store what was planned or found; what was found, for each partition of the run."""
         super().store_asset_check_event(event, event_id)

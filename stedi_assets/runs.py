@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import dagster as dg
 from dagster._core.instance import InstanceRef
@@ -16,6 +17,7 @@ from dagster._core.storage.tags import (
 
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE
+from stedi_assets.lake.storage import locked
 from stedi_assets.partitions import Stretch
 from stedi_assets.resources import dagster_home
 
@@ -63,7 +65,8 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
     if home:
         # What steps print goes to the terminal; catching it as well would cost three processes.
         no_capture = {"compute_logs": {"module": _NO_CAPTURE[0], "class": _NO_CAPTURE[1]}}
-        instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=no_capture))
+        with locked(Path(home), wait=True):  # two processes must not make its databases at once
+            instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=no_capture))
     else:
         tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
         instance = dg.DagsterInstance.ephemeral()

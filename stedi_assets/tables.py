@@ -306,7 +306,7 @@ def _rejects(source: Source, owner: str) -> Table:
         Zone.LANDING,
         source,
         "rejected",
-        f"A record of a {source} landing file that could not be read, with file, line and reason.",
+        f"A record of the {source} landing files that could not be read, with the reason.",
         owner,
         _REJECT,
     )

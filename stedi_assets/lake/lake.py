@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import date
 from pathlib import Path
 
 from stedi_assets.lake.storage import LocalStorage, StoredFile
 from stedi_assets.tables import PARTITION, Source, Table
 
-_PARTITION_KEY = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet$")
+_PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
 
 
 class Lake:
@@ -28,13 +28,13 @@ class Lake:
         return f"{table.path}/{PARTITION}={day.isoformat()}/part-0.parquet"
 
     def partitions(self, table: Table) -> dict[date, StoredFile]:
-        """The published partitions of a table, in the order of their dates."""
-        found = (
-            (date.fromisoformat(match[1]), file)
-            for file in self.storage.list(table.path)
-            if (match := _PARTITION_KEY.search(file.key))
-        )
-        return dict(sorted(found))
+        """The published partitions of a table, in the order of their dates; no other files."""
+        found: dict[date, StoredFile] = {}
+        for file in self.storage.list(table.path):
+            if match := _PARTITION.fullmatch(file.key.removeprefix(table.path)):
+                with suppress(ValueError):  # digits that are no date
+                    found[date.fromisoformat(match[1])] = file
+        return dict(sorted(found.items()))
 
     def fetch(self, table: Table, days: Container[date] | None = None) -> dict[date, Path]:
         """Local files with the published partitions of `days`, or of all days, in order.

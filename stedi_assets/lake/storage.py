@@ -87,12 +87,12 @@ class LocalStorage:
         """
         parent = self.root / _STAGING
         parent.mkdir(parents=True, exist_ok=True)
-        with _lock(parent, wait=True):
+        with locked(parent, wait=True):
             for leftover in parent.iterdir():
-                with suppress(BlockingIOError), _lock(leftover):
+                with suppress(BlockingIOError), locked(leftover):
                     shutil.rmtree(leftover)
             folder = Path(tempfile.mkdtemp(dir=parent))
-            lock = _lock(folder)
+            lock = locked(folder)
             lock.__enter__()
         try:
             yield folder
@@ -102,8 +102,12 @@ class LocalStorage:
 
 
 @contextmanager
-def _lock(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the folder's lock; BlockingIOError where another process holds it and `wait` is off."""
+def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold a folder's lock, which ends with the process.
+
+    Raises:
+        BlockingIOError: another process holds it, and `wait` is off.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import ibis
@@ -25,16 +27,10 @@ def local_key(root: Path) -> str:
     path = root / KEY_FILE
     if not path.exists():
         root.mkdir(parents=True, exist_ok=True)
-        draft = root / f"{KEY_FILE}.{os.getpid()}"
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-            file.flush()
-            os.fsync(descriptor)
-        try:
-            path.hardlink_to(draft)  # fails where another process was first; its key counts
-        except FileExistsError:
-            pass
-        finally:
-            draft.unlink()
+        with tempfile.NamedTemporaryFile("w", dir=root, prefix=KEY_FILE) as draft:  # of mode 0600
+            draft.write(secrets.token_hex(32))
+            draft.flush()
+            os.fsync(draft.fileno())
+            with suppress(FileExistsError):  # another process was first; its key counts
+                path.hardlink_to(draft.name)
     return path.read_text().strip()

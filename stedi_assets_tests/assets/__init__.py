@@ -1,0 +1,1 @@
+"""The definitions, each called with tables that are made in memory."""
