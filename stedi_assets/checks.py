@@ -10,7 +10,7 @@ from functools import cached_property
 
 import dagster as dg
 
-from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted
+from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted, trimmed
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
@@ -106,7 +106,7 @@ class Stored:
         return "consenting"
 
 
-_PERSON = r"lower(trim({}, E' \t\n\r\f\x0B'))"
+_PERSON = f"lower({trimmed('{}')})"
 
 
 def schema(stored: Stored) -> Finding:

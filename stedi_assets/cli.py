@@ -173,7 +173,10 @@ def _run(stretch: Stretch, tables: list[str] | None) -> bool:
 
     gc.freeze()
     gc.enable()
-    return run_dates(stretch, tables, click.echo)
+    try:
+        return run_dates(stretch, tables, click.echo)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _outside(lake: Lake, day: date, first: date) -> str:

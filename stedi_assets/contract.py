@@ -24,7 +24,8 @@ class BrokenContractError(Exception):
         shown = ", ".join(f"{name}={value}" for name, value in example.items()) or "none to show"
         super().__init__(
             f"{table.name}, partition {day}: {rule}; {rows:,} "
-            f"{'row breaks' if rows == 1 else 'rows break'} this, for example ({shown}). Nothing of it was published, the old partition stands. "
+            f"{'row breaks' if rows == 1 else 'rows break'} this, for example ({shown}). "
+            "Nothing of it was published, the old partition stands. "
             "Mend the definition or the data; running it again as it is will not help."
         )
 

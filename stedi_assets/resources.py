@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
+from pathlib import Path
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
@@ -37,8 +38,17 @@ def start_date() -> date:
 
 
 def dagster_home() -> str | None:
-    """The folder of the Dagster instance that keeps runs: `DAGSTER_HOME`."""
-    return os.environ.get("DAGSTER_HOME")
+    """The folder of the Dagster instance that keeps runs: `DAGSTER_HOME`, if it is set.
+
+    Raises:
+        ValueError: it is no folder.
+    """
+    home = os.environ.get("DAGSTER_HOME")
+    if not home:
+        return None
+    if not Path(home).is_dir():
+        raise ValueError(f"DAGSTER_HOME is {home!r}: set it to the path of an existing folder")
+    return str(Path(home).absolute())
 
 
 def pseudonym_key(lake: Lake) -> str:

@@ -237,6 +237,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def trimmed(text: str) -> str:
+    """SQL for a text without blanks around it, as Ibis' `strip` has it."""
+    return rf"trim({text}, E' \t\n\r\f\x0B')"
+
+
 def file_names(paths: Collection[Path]) -> list[str]:
     """Paths as DuckDB's readers take them, with what they would read as a pattern made plain."""
     return ["".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths]

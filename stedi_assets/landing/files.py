@@ -6,15 +6,17 @@ Looks at names, sizes and times only; `reader.py` looks inside.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, date, datetime
 
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.tables import PARTITION, Source
 
-_IN_PATH = re.compile(rf"(?:^|/){PARTITION}=([^/]*)")
+_IN_PATH = re.compile(rf"(?:^|/){PARTITION}=([^/.]*)")
 _EXTENSIONS = re.compile(r"(\.(json|jsonl|ndjson|gz|zst))+$", re.IGNORECASE)
 _MILLISECONDS = re.compile(r"(?<!\d)\d{13}$")
 _UNFINISHED = re.compile(r"\.(tmp|temp|part|partial|crdownload|swp)$|~$", re.IGNORECASE)
@@ -46,13 +48,14 @@ def ingestion_date(file: StoredFile) -> date:
         ValueError: the path says `ingestion_date=` and then no date.
     """
     if in_path := _IN_PATH.search(file.key):
-        try:
-            return date.fromisoformat(in_path[1])
-        except ValueError:
-            raise ValueError(
-                f"landing file {file.key}: {in_path[0].lstrip('/')!r} is no date; "
-                f"rename the folder to {PARTITION}=YYYY-MM-DD"
-            ) from None
+        with suppress(ValueError):
+            day = date.fromisoformat(in_path[1])
+            if day.isoformat() == in_path[1]:  # Python takes more forms of dates
+                return day
+        raise ValueError(
+            f"landing file {file.key}: {in_path[0].lstrip('/')!r} is no date; "
+            f"rename it to {PARTITION}=YYYY-MM-DD"
+        )
     stem = _EXTENSIONS.sub("", file.key.rsplit("/", 1)[-1])
     if in_name := _MILLISECONDS.search(stem):
         return datetime.fromtimestamp(int(in_name[0]) / 1000, UTC).date()
@@ -61,8 +64,8 @@ def ingestion_date(file: StoredFile) -> date:
 
 def fingerprint(files: Iterable[StoredFile]) -> str:
     """A hash that changes when a file comes, goes or changes; empty where there are no files."""
-    state = "\n".join(sorted(f"{file.key}\t{file.size}\t{file.version}" for file in files))
-    return hashlib.sha256(state.encode("utf-8", "surrogateescape")).hexdigest() if state else ""
+    state = sorted((file.key, file.size, file.version) for file in files)
+    return hashlib.sha256(json.dumps(state).encode()).hexdigest() if state else ""
 
 
 def _is_hidden(key: str) -> bool:

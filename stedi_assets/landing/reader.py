@@ -12,17 +12,23 @@ from pathlib import Path
 
 import duckdb
 
-from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, file_names, no_rows, quoted
+from stedi_assets.engines.duckdb import (
+    SQL_TYPES,
+    DuckDBEngine,
+    file_names,
+    no_rows,
+    quoted,
+    trimmed,
+)
 from stedi_assets.landing.records import (
     UnreadableFileError,
-    is_compressed,
     records,
     verify_compression,
+    verify_name,
 )
 from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
 
 _BATCH = 20_000
-_BLANK = r"E' \t\n\r\f\v'"
 
 
 def read_day(
@@ -63,7 +69,7 @@ def count_records(engine: DuckDBEngine, files: Sequence[Path], *, exactly: bool)
         exactly: cut the files into records. Else DuckDB's reader counts what it takes for JSON
             values, which is fast, and wrong for files that hold anything else.
     """
-    if not exactly and not any(map(_is_damaged, files)):
+    if not exactly and not any(map(_is_unreadable, files)):
         query = "SELECT count(*) FROM read_json_objects($files, format = 'auto')"
         try:
             ((count,),) = engine.connection.execute(query, {"files": file_names(files)}).fetchall()
@@ -98,7 +104,7 @@ class _DayReader:
         paths = list(files.values())
         if not paths:
             return self.engine.stage(self.table, no_rows(self.table), stamp)
-        if any(map(_is_damaged, paths)) or not self._is_plain(paths, self.keys):
+        if any(map(_is_unreadable, paths)) or not self._is_plain(paths, self.keys):
             return None
         try:
             return self.engine.stage(
@@ -115,10 +121,10 @@ class _DayReader:
             "CREATE OR REPLACE TEMP TABLE rejected "
             "(file VARCHAR, line BIGINT, reason VARCHAR, record VARCHAR)"
         )
-        damaged = {key: path for key, path in files.items() if _is_damaged(path)}
-        for key, path in damaged.items():
+        unreadable = {key: path for key, path in files.items() if _is_unreadable(path)}
+        for key, path in unreadable.items():
             self._read_by_record(key, path)
-        self._read([item for item in files.items() if item[0] not in damaged])
+        self._read([item for item in files.items() if item[0] not in unreadable])
 
     def _read(self, files: list[tuple[str, Path]]) -> None:
         paths = [path for _, path in files]
@@ -181,7 +187,8 @@ class _DayReader:
         return f"""
             SELECT {names}
             FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}
-                  FROM read_json($files, columns = {{{types}}}, format = 'auto'))
+                  FROM read_json($files, columns = {{{types}}}, format = 'auto',
+                                 hive_partitioning = false))
             WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
         """
 
@@ -195,6 +202,7 @@ class _DayReader:
 
     def _read_by_record(self, key: str, path: Path) -> None:
         """Read one file record by record: all of it, or one reject that says why not."""
+        key = _as_text(key)
         self.connection.execute("BEGIN")
         try:
             found = records(path)
@@ -220,8 +228,8 @@ class _DayReader:
         )
         # The producers' own spelling goes before another one.
         chosen = ", ".join(
-            f"CASE WHEN list_contains({k}, '{c.key}') THEN list_filter({k}, lambda key: key = '{c.key}')"
-            f" ELSE {k} END AS {k}"
+            f"CASE WHEN list_contains({k}, '{c.key}') "
+            f"THEN list_filter({k}, lambda key: key = '{c.key}') ELSE {k} END AS {k}"
             for c in columns
             for k in [quoted(c.name + " keys")]
         )
@@ -263,10 +271,15 @@ class _DayReader:
         )
 
 
-def _is_damaged(path: Path) -> bool:
+def _as_text(key: str) -> str:
+    """A key as a table can hold it: a file's name may be any bytes."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_unreadable(path: Path) -> bool:
     try:
-        if is_compressed(path):
-            verify_compression(path)
+        verify_name(path)
+        verify_compression(path)
     except UnreadableFileError:
         return True
     return False
@@ -292,7 +305,8 @@ def _typed(column: Column, raw: str) -> str:
                 f"ELSE substr({text}, 2, length({text}) - 2) END"
             )
         case "float64":
-            return f"CASE WHEN isfinite({cast}) THEN {cast} END"
+            # Of the two zeros one is kept: they are equal, and equal rows must be the same rows.
+            return f"CASE WHEN isfinite({cast}) THEN {cast} + 0.0 END"
         case _:
             is_whole = " AND ".join(f"NOT contains({text}, '{sign}')" for sign in ".eE")
             return f"CASE WHEN {is_whole} THEN {cast} END"
@@ -305,7 +319,7 @@ def _is_good(column: Column) -> str:
         return f"{name} IS NOT NULL OR NOT {quoted(column.name + '?')}"
     if column.type == "string":
         # Trimming every value takes longer than parsing it, and few begin with a blank.
-        return f"{name} IS NOT NULL AND ({name} > '!' OR trim({name}, {_BLANK}) <> '')"
+        return f"{name} IS NOT NULL AND ({name} > '!' OR {trimmed(name)} <> '')"
     return f"{name} IS NOT NULL"
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import json
 import re
 import zlib
 from collections.abc import Iterator
@@ -27,10 +26,34 @@ _CHUNK = 1 << 20
 _LONGEST_RECORD = 16 << 20  # as DuckDB's reader has it
 _BINARY_SNIFF = 8000  # a NUL this early says binary, as git has it
 
+_DEEPEST = 30  # levels of a record that is spread over lines; see `_end_of_record`
+
+_STRING = r'"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"'
 _BETWEEN_RECORDS = re.compile(r"[\s,\[\]\ufeff]*")
-_BRACKETS = re.compile(r'"(?:[^"\\\n]|\\.)*"|[{}\[\]]')
-# Numbers are only skipped over here; float() takes any number of digits, int() does not.
-_DECODER = json.JSONDecoder(parse_int=float)
+_FLAT_OBJECT = re.compile(rf'\{{[^"{{}}\[\]\n]*+(?:{_STRING}[^"{{}}\[\]\n]*+)*+\}}')
+_SCALAR = re.compile(
+    rf"(?:{_STRING}|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?|true|false|null)[ \t\r]*(?=[,\[\]{{\n]|\Z)"
+)
+_BARE_BRACKET = re.compile(r"\{[ \t\r]*\n")
+_NEXT_OBJECT = re.compile(r",[ \t]*\{")
+_TOKEN = re.compile(rf'{_STRING}|[{{}}\[\],:"\n]|[^\s{{}}\[\],:"]+')
+
+_MAY_FOLLOW = {
+    "": "{",
+    "{{": "s}",
+    "{,": "s}",
+    "{k": ":",
+    "{:": "sw{[",
+    "{v": ",}",
+    "[[": "sw{[]",
+    "[,": "sw{[]",
+    "[v": ",]",
+}
+"""Which kinds of token may come, by the innermost open bracket and the kind of the last token.
+
+Kinds are (s)trings, other (w)ords and the punctuation; of the last token, (k)eys and whole
+(v)alues. As DuckDB has it, a comma may be the last, and any word may be a value.
+"""
 
 
 class UnreadableFileError(ValueError):
@@ -42,8 +65,20 @@ def is_compressed(path: Path) -> bool:
     return path.suffix.lower() in {".gz", ".zst"}
 
 
+def verify_name(path: Path) -> None:
+    """Look at how a file's name ends: DuckDB would read whatever it is given.
+
+    Raises:
+        UnreadableFileError: the name is not a landing file's.
+    """
+    if not path.name.lower().endswith(LANDING_EXTENSIONS):
+        raise UnreadableFileError(
+            f"the name does not end in {', '.join(LANDING_EXTENSIONS[::3])} (.gz, .zst)"
+        )
+
+
 def verify_compression(path: Path) -> None:
-    """Decompress a file to its end and drop what comes out.
+    """Decompress a file, if it is compressed, to its end and drop what comes out.
 
     DuckDB looks neither at gzip's checksum nor at the end of a zstd frame, and would take a
     damaged file for a shorter or another one.
@@ -51,6 +86,8 @@ def verify_compression(path: Path) -> None:
     Raises:
         UnreadableFileError: the file is truncated or damaged.
     """
+    if not is_compressed(path):
+        return
     with _open(path) as stream:
         try:
             while stream.read(_CHUNK):
@@ -63,24 +100,21 @@ def records(path: Path) -> Iterator[tuple[int, str]]:
     """The records of a file: the line on which each begins, from 1, and its text.
 
     Read are objects one a line, with a comma behind each, in an array, one after the other without
-    a line break, and spread over lines. What is no JSON value is a record too: to the end of its
-    object where its brackets close, else to the end of its line.
+    a line break, and spread over lines. What is no JSON value is a record too.
 
     Raises:
         UnreadableFileError: the name is not a landing file's, or the content is damaged, binary or
             not UTF-8. Records that came before are then not to be used.
         OSError: the file cannot be opened.
     """
-    if not path.name.lower().endswith(LANDING_EXTENSIONS):
-        raise UnreadableFileError(
-            f"the name does not end in {', '.join(LANDING_EXTENSIONS[::3])} (.gz, .zst)"
-        )
+    verify_name(path)
     with _open(path) as stream:
         try:
             if b"\0" in stream.read(_BINARY_SNIFF):
                 raise UnreadableFileError("the file is binary, not text")
             stream.seek(0)
-            yield from _cut(io.TextIOWrapper(stream, "utf-8-sig", newline="\n"))
+            with io.TextIOWrapper(stream, "utf-8-sig", newline="\n") as lines:
+                yield from _cut(lines)
         except _DAMAGED as error:
             raise _damaged(error) from error
         except UnicodeDecodeError as error:
@@ -97,6 +131,8 @@ def _damaged(error: Exception) -> UnreadableFileError:
 def _open(path: Path) -> IO[bytes]:
     match path.suffix.lower():
         case ".gz":
+            if not path.stat().st_size:  # gzip.open would take it for a whole file
+                raise _damaged(EOFError("Compressed file is empty"))
             return cast(IO[bytes], gzip.open(path))
         case ".zst":
             return cast(IO[bytes], zstd.open(path))
@@ -107,51 +143,69 @@ def _open(path: Path) -> IO[bytes]:
 def _cut(lines: IO[str]) -> Iterator[tuple[int, str]]:
     text, line, at, at_end = "", 1, 0, False
     while not at_end:
-        more = "".join(lines.readlines(_CHUNK))
-        at_end = not more
         # What the last chunk left over is the beginning of a record that goes on in this one.
-        text, at = text[at:] + more, 0
-        text_end = len(text.rstrip())
+        text, at = text[at:], 0
+        more = "".join(lines.readlines(max(_CHUNK, len(text))))
+        text, at_end = text + more, not more
         while True:
             start = _BETWEEN_RECORDS.match(text, at).end()  # type: ignore[union-attr]
             line, at = line + text.count("\n", at, start), start
             if start == len(text):
                 break
-            end = _end_of_value(text, start, text_end)
+            is_whole = at_end or len(text) - start >= _LONGEST_RECORD
+            end = _end_of_record(text, start, is_whole)
             if end is None:
-                if not at_end and text_end - start < _LONGEST_RECORD:
-                    break
-                end = _end_of_broken(text, start)
+                break
             yield line, text[start:end].rstrip()
             line, at = line + text.count("\n", start, end), end
 
 
-def _end_of_value(text: str, start: int, text_end: int) -> int | None:
-    """Where the value, good or broken, that begins at `start` ends; None: `text` ends first."""
-    try:
-        return _DECODER.raw_decode(text, start)[1]
-    except json.JSONDecodeError as error:
-        if error.pos >= text_end:
-            return None
-    except RecursionError:
-        pass
-    return _end_of_broken(text, start)
+def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:
+    """Where the record, good or broken, that begins at `start` ends; None: not in this text.
 
+    It ends where its brackets close, if that is on its line; or on a later line, if it is
+    well-formed until there, or its first line is a bare bracket, as of an object spread over lines.
+    What does not close ends with its line, and what is no object also before the line's next one.
 
-def _end_of_broken(text: str, start: int) -> int:
-    """Where a broken value ends: with its brackets, if they close on its line, else with the line.
-
-    An object whose first line is a bare bracket is one that is spread over lines.
+    One that does not close is looked at again from its second line on, so that a limit to the
+    levels is a limit to how often a line is looked at.
     """
-    newline = text.find("\n", start)
-    line_end = newline if newline >= 0 else len(text)
-    spread = text[start:line_end].strip() == "{"
-    depth = 0
-    for token in _BRACKETS.finditer(text, start, len(text) if spread else line_end):
-        if token[0] in "{[":
-            depth += 1
-        elif token[0] in "}]":
-            depth -= 1
-            if depth <= 0:
+    if found := _FLAT_OBJECT.match(text, start) or _SCALAR.match(text, start):
+        return found.end()
+    is_spread = _BARE_BRACKET.match(text, start) is not None
+    is_well_formed = True
+    line_end = -1
+    brackets: list[str] = []
+    last = ""
+    for token in _TOKEN.finditer(text, start):
+        kind = _kind(token[0])
+        inner = brackets[-1] if brackets else ""
+        if kind == "\n":
+            line_end = token.start() if line_end < 0 else line_end
+        elif is_well_formed:
+            is_well_formed = kind in _MAY_FOLLOW[inner + last]
+        if line_end >= 0 and (len(brackets) > _DEEPEST or not (is_well_formed or is_spread)):
+            return line_end
+        if kind in "{[":
+            brackets.append(kind)
+            last = kind
+        elif kind in "}]":
+            if len(brackets) <= 1:
                 return token.end()
-    return line_end
+            brackets.pop()
+            last = "v"
+        elif kind in ",:":
+            if not brackets and _NEXT_OBJECT.match(text, token.start()):
+                return token.start()
+            last = kind
+        elif kind != "\n":
+            last = "k" if inner == "{" and last in "{," else "v"
+    if not is_whole:
+        return None
+    return line_end if line_end >= 0 else len(text)
+
+
+def _kind(token: str) -> str:
+    if len(token) == 1 and token in '{}[],:"\n':
+        return token
+    return "s" if token[0] == '"' else "w"

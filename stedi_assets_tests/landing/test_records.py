@@ -1,0 +1,385 @@
+"""Cutting one file into its records; what is a good record is not decided here."""
+
+import gzip
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from backports import zstd
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stedi_assets.landing import records as module
+from stedi_assets.landing.records import UnreadableFileError, records
+
+
+def cut(tmp_path: Path, content: str | bytes, name: str = "a.json") -> list[tuple[int, str]]:
+    path = tmp_path / name
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(records(path))
+
+
+A, B, C = '{"a": 1}', '{"b": [1, {"c": "}"}]}', '{"c": "x"}'
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (f"{A}\n{B}\n", [(1, A), (2, B)]),
+        (f"{A}\n{B}", [(1, A), (2, B)]),
+        (f"{A}\r\n{B}\r\n", [(1, A), (2, B)]),
+        (f"{A},\n{B},\n", [(1, A), (2, B)]),
+        (f"{A}\n,{B}\n", [(1, A), (2, B)]),
+        (f"\n \n{A}\n\n\t\n{B}\n\n", [(3, A), (6, B)]),
+        (f"\ufeff{A}\n{B}\n", [(1, A), (2, B)]),
+        (f"{A}\n\ufeff{B}\n", [(1, A), (2, B)]),
+        (f"{A}{B}{C}", [(1, A), (1, B), (1, C)]),
+        (f"{A} {B}\n{C}", [(1, A), (1, B), (2, C)]),
+        (f"[{A},{B}]", [(1, A), (1, B)]),
+        (f"[{A},\n{B}]\n", [(1, A), (2, B)]),
+        (f"[\n  {A},\n  {B}\n]\n", [(2, A), (3, B)]),
+        (f"[{A}]\n[{B}]\n", [(1, A), (2, B)]),
+        ("", []),
+        ("\n\n", []),
+        ("\ufeff", []),
+        ("[]", []),
+    ],
+    ids=[
+        "one a line",
+        "a last line without an end",
+        "CRLF",
+        "a comma behind each",
+        "a comma before each",
+        "blank lines",
+        "a byte-order mark",
+        "a byte-order mark where files were joined",
+        "one after the other",
+        "some of them on a line",
+        "an array on a line",
+        "an array over lines",
+        "an array with its brackets on lines of their own",
+        "an array a line",
+        "nothing",
+        "blank lines only",
+        "a byte-order mark only",
+        "an empty array",
+    ],
+)
+def test_records_come_with_their_line_and_text(
+    tmp_path: Path, content: str, expected: list[tuple[int, str]]
+) -> None:
+    assert cut(tmp_path, content) == expected
+
+
+def test_pretty_printed_objects_are_a_record_each(tmp_path: Path) -> None:
+    first, second = '{\n  "a": {\n    "x": 1\n  }\n}', '{ "b":\n 2 }'
+    assert cut(tmp_path, f"{first}\n{second}\n{A}\n") == [(1, first), (6, second), (8, A)]
+    assert cut(tmp_path, f"[\n{first}, {second}]") == [(2, first), (6, second)]
+
+
+def test_scalars_are_a_record_each(tmp_path: Path) -> None:
+    assert cut(tmp_path, '[1, "a, {b}", null]\n-2.5e3\ntrue\n') == [
+        (1, "1"),
+        (1, '"a, {b}"'),
+        (1, "null"),
+        (2, "-2.5e3"),
+        (3, "true"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "truncated",
+    [
+        '{"a":',
+        '{"a": 1, "b',
+        '{"a": "x',
+        '{"a": 1,',
+        '{"a": {"b": 1',
+        '{"a": [1, 2',
+        "{",
+        '{"a": "\\',
+    ],
+)
+def test_good_records_behind_a_truncated_line_are_kept(tmp_path: Path, truncated: str) -> None:
+    expected = [(1, truncated), (2, B), (3, C)]
+    assert cut(tmp_path, f"{truncated}\n{B}\n{C}\n") == expected
+    assert cut(tmp_path, f"{truncated},\n{B},\n{C}") == [(1, f"{truncated},"), *expected[1:]]
+    assert cut(tmp_path, f"{truncated}\n{B}") == expected[:2]
+
+
+def test_a_truncated_last_line_of_an_array_is_a_record(tmp_path: Path) -> None:
+    assert cut(tmp_path, f'[\n{A},\n{{"a": 1, "b"\n]\n') == [(2, A), (3, '{"a": 1, "b"')]
+
+
+def test_a_truncated_last_line_is_a_record(tmp_path: Path) -> None:
+    assert cut(tmp_path, f'{A}\n{B}\n{{"c": 1, "d') == [(1, A), (2, B), (3, '{"c": 1, "d')]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    ['{"a": }', '{"a" 1}', "{'a': 1}", '{"a": 01}', "{a: 1}", '{"a": [1 2]}', "oops"],
+)
+def test_a_broken_record_in_an_array_on_a_line_leaves_the_others(
+    tmp_path: Path, broken: str
+) -> None:
+    assert cut(tmp_path, f"[{A},{broken}, {C}]") == [(1, A), (1, broken), (1, C)]
+
+
+def test_a_broken_record_among_objects_on_a_line_leaves_the_others(tmp_path: Path) -> None:
+    assert cut(tmp_path, f'{A}{{"a": }}{C}') == [(1, A), (1, '{"a": }'), (1, C)]
+
+
+def test_a_string_without_an_end_takes_what_stands_behind_it_into_its_record(
+    tmp_path: Path,
+) -> None:
+    content = f'[{A},{{"a": "x}}, {C}]\n{B}\n'
+    assert cut(tmp_path, content) == [(1, A), (1, f'{{"a": "x}}, {C}'), (2, B)]
+
+
+def test_garbage_is_a_record_to_the_end_of_its_line(tmp_path: Path) -> None:
+    assert cut(tmp_path, f"this is, not JSON\n{A} and more\n{B}\n") == [
+        (1, "this is, not JSON"),
+        (2, A),
+        (2, "and more"),
+        (3, B),
+    ]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        '{\n  "a": ,\n  "b": 2\n}',
+        '{\n  "a": 1\n  "b": 2\n}',
+        '{\n  "a": {\n    "x": oops oops\n  },\n  "b": "}"\n}',
+        "{\n  'a': 1,\n  'b': 2\n}",
+    ],
+    ids=["a value is missing", "a comma is missing", "deeper down", "the wrong quotes"],
+)
+def test_a_pretty_printed_broken_object_is_one_record(tmp_path: Path, broken: str) -> None:
+    after = 2 + broken.count("\n")
+    assert cut(tmp_path, f"{A}\n{broken}\n{C}\n") == [(1, A), (2, broken), (after + 1, C)]
+    assert cut(tmp_path, f"[\n{broken},\n{C}\n]\n") == [(2, broken), (after + 1, C)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["1,", "NaN", "-inf", "Infinity", "1" * 10_000],
+    ids=["a comma at the end", "NaN", "inf", "Infinity", "10,000 digits"],
+)
+def test_what_the_database_takes_for_json_is_not_cut_at_its_lines(
+    tmp_path: Path, value: str
+) -> None:
+    lenient = f'{{ "a": 0,\n  "b": {value}\n}}'
+    assert cut(tmp_path, f"{lenient}\n{A}\n") == [(1, lenient), (4, A)]
+
+
+def test_a_truncated_pretty_printed_object_leaves_the_good_ones(tmp_path: Path) -> None:
+    found = cut(tmp_path, f'{{\n  "a": 1,\n{A}\n{C}\n')
+    assert found[0] == (1, "{")
+    assert found[-2:] == [(3, A), (4, C)]
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 20, 64])
+def test_records_may_cross_from_one_chunk_to_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    pretty, broken = '{\n "a": [\n  1,\n  2\n ]\n}', '{\n "a": ,\n "b": {\n }\n}'
+    content = f"[\n{A},\n{pretty},\n{broken},\n{B}\n]\ngarbage\n{pretty}\n{C}"
+    assert cut(tmp_path, content) == [
+        (2, A),
+        (3, pretty),
+        (9, broken),
+        (14, B),
+        (16, "garbage"),
+        (17, pretty),
+        (23, C),
+    ]
+
+
+def test_a_record_longer_than_any_is_cut_at_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", 8)
+    monkeypatch.setattr(module, "_LONGEST_RECORD", 64)
+    assert cut(tmp_path, '{"a": [\n' + "1,\n" * 50 + "{\n") == [
+        (1, '{"a": ['),
+        *((line, "1") for line in range(2, 52)),
+        (52, "{"),
+    ]
+
+
+N = 100_000
+LINES = 20_000
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ('{"a": ' + "[" * N + "]" * N + "}", [(1, '{"a": ' + "[" * N + "]" * N + "}")]),
+        ('{"a": ' + "[" * N, [(1, '{"a": ' + "[" * N)]),
+        ('{"a":' * N, [(1, '{"a":' * N)]),
+        ("}" * N, [(1, "}")] * N),
+        ("{\n" * LINES, [(line, "{") for line in range(1, LINES + 1)]),
+        ('{"a":\n' * LINES, [(line, '{"a":') for line in range(1, LINES + 1)]),
+        ('{"a": }' * N, [(1, '{"a": }')] * N),
+        ('{"a": }\n' * N, [(line, '{"a": }') for line in range(1, N + 1)]),
+        ("'" * N, [(1, "'" * N)]),
+        ('{"' * N, [(1, '{"' * N)]),
+    ],
+    ids=[
+        "arrays that close",
+        "arrays that do not close",
+        "objects that do not close",
+        "nothing but closing brackets",
+        "an opening bracket a line",
+        "an opening bracket and a key a line",
+        "broken objects on one line",
+        "broken objects, one a line",
+        "quotes",
+        "brackets and quotes",
+    ],
+)
+def test_a_hundred_thousand_brackets_neither_crash_nor_hang(
+    tmp_path: Path, content: str, expected: list[tuple[int, str]]
+) -> None:
+    (tmp_path / "a.json").write_text(content + f"\n{A}\n")
+    start = time.process_time()
+    found = list(records(tmp_path / "a.json"))
+    assert time.process_time() - start < 20  # what takes squared time takes minutes or hours
+    assert found == [*expected, (found[-1][0], A)]
+
+
+def test_a_number_of_ten_thousand_digits_is_a_record_like_others(tmp_path: Path) -> None:
+    long = '{"a": ' + "9" * 10_000 + "}"
+    assert cut(tmp_path, f"{long}\n{A}\n") == [(1, long), (2, A)]
+    assert cut(tmp_path, "9" * 10_000) == [(1, "9" * 10_000)]
+
+
+@pytest.mark.parametrize("extension", [".json", ".jsonl", ".ndjson", ".JSON", ".NdJson"])
+@pytest.mark.parametrize("compression", ["", ".gz", ".zst", ".GZ", ".ZST"])
+def test_each_extension_is_read_in_any_case(
+    tmp_path: Path, extension: str, compression: str
+) -> None:
+    compress = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}[compression.lower()]
+    content = compress(f"{A}\n{B}\n".encode())
+    assert cut(tmp_path, content, f"a{extension}{compression}") == [(1, A), (2, B)]
+
+
+def test_what_was_compressed_in_parts_is_read_whole(tmp_path: Path) -> None:
+    for name, compress in (("a.json.gz", gzip.compress), ("a.json.zst", zstd.compress)):
+        content = compress(f"{A}\n".encode()) + compress(f"{B}\n".encode())
+        assert cut(tmp_path, content, name) == [(1, A), (2, B)]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a", "a.gz", "a.json.bz2", "a.csv.gz", "json"])
+def test_a_file_with_another_name_cannot_be_read(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UnreadableFileError) as error:
+        cut(tmp_path, A, name)
+    assert str(error.value) == "the name does not end in .json, .jsonl, .ndjson (.gz, .zst)"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (f"{A}\n".encode("utf-16"), "the file is binary, not text"),
+        (f"{A}\n".encode("utf-16-le"), "the file is binary, not text"),
+        (f"{A}\n".encode() + b"\0", "the file is binary, not text"),
+        (f"{A}\n".encode() + b"\xff", "the file is not UTF-8 text"),
+        ('{"a": "é"}'.encode("latin-1"), "the file is not UTF-8 text"),
+        ("\ufeffя".encode("utf-16")[2:], "the file is not UTF-8 text"),
+        (b'{"a": "\xed\xa0\x80"}', "the file is not UTF-8 text"),
+        (f"{A}\n".encode() + "é".encode()[:1], "the file is not UTF-8 text"),
+    ],
+    ids=[
+        "UTF-16",
+        "UTF-16 without a mark",
+        "a NUL",
+        "a byte that UTF-8 has not",
+        "Latin-1",
+        "UTF-16 without a NUL",
+        "half a surrogate pair",
+        "half a character at its end",
+    ],
+)
+def test_what_is_no_text_cannot_be_read(tmp_path: Path, content: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableFileError) as error:
+        cut(tmp_path, content)
+    assert str(error.value) == reason
+
+
+def test_a_missing_file_is_no_unreadable_one(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        list(records(tmp_path / "a.json"))
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *('{"a": 1}', '{"b": "}{"}', '{\n "a": 1\n}', '{\n "a": ,\n}', '{"a":\n{"b": 2}', '"x'),
+        *("{", "}", "[", "]", ",", ":", '"', "\n", "\r\n", " ", "\\", "1", "oops", "\ufeff", "é"),
+    ]
+)
+CONTENTS = st.lists(FRAGMENTS, max_size=30).map("".join)
+any_content = settings(
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@any_content
+@given(content=CONTENTS)
+def test_nothing_but_what_stands_between_records_is_left_out(tmp_path: Path, content: str) -> None:
+    def without_separators(text: str) -> str:
+        return re.sub(r"[\s,\[\]\ufeff]", "", text)
+
+    found = cut(tmp_path, content)
+    assert without_separators("".join(text for _, text in found)) == without_separators(content)
+    assert all(text == text.strip() != "" for _, text in found)
+
+
+@any_content
+@given(content=CONTENTS)
+def test_each_record_begins_on_its_line(tmp_path: Path, content: str) -> None:
+    lines = content.split("\n")
+    found = cut(tmp_path, content)
+    assert all(text.split("\n")[0].rstrip() in lines[line - 1] for line, text in found)
+    assert [line for line, _ in found] == sorted(line for line, _ in found)
+
+
+@any_content
+@given(content=CONTENTS, chunk=st.integers(1, 40))
+def test_the_size_of_the_chunks_is_no_matter(tmp_path: Path, content: str, chunk: int) -> None:
+    at_once = cut(tmp_path, content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", chunk)
+        assert cut(tmp_path, content) == at_once
+
+
+@any_content
+@given(
+    values=st.lists(
+        st.dictionaries(
+            st.text(max_size=3),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+                lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner),
+                max_leaves=4,
+            ),
+            max_size=4,
+        ),
+        max_size=5,
+    ),
+    indent=st.none() | st.integers(0, 2),
+    separator=st.sampled_from(["\n", ",", "", " , ", "\r\n", "\n\n", "]\n["]),
+    ascii_only=st.booleans(),
+)
+def test_objects_come_out_as_they_went_in(
+    tmp_path: Path,
+    values: list[object],
+    indent: int | None,
+    separator: str,
+    ascii_only: bool,
+) -> None:
+    texts = [json.dumps(value, indent=indent, ensure_ascii=ascii_only) for value in values]
+    assert [text for _, text in cut(tmp_path, separator.join(texts))] == texts
