@@ -12,7 +12,7 @@ import dagster as dg
 
 from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted, trimmed
 from stedi_assets.lake import Lake
-from stedi_assets.landing.files import files_by_date
+from stedi_assets.landing.files import files_by_date, fingerprint
 from stedi_assets.landing.reader import count_records
 from stedi_assets.partitions import DAILY, days
 from stedi_assets.tables import PARTITION, TABLES, Source, Table, Zone, landing_table, rejects_table
@@ -197,18 +197,20 @@ def landing_row_count(stored: Stored) -> Finding:
     source = stored.table.source
     rows, rejected = stored.rows, stored.of(rejects_table(source)).rows
     landed = files_by_date(stored.lake, source)
+    files = stored.lake.fetch(landing_table(source), stored.days)
+    stamps, counted = stored.engine.stamps(files), stored.engine.notes("records", files)
     figures = {}
     for day in stored.days:
-        files = [stored.lake.storage.fetch(file.key) for file in landed.get(day, [])]
-        read = rows[day] + rejected[day]
-        records = count_records(stored.engine, files, exactly=False) if files else 0
-        if records != read:
-            records = count_records(stored.engine, files, exactly=True)
+        landing_files = landed.get(day, [])
+        if day in counted and stamps.get(day) == fingerprint(landing_files):
+            records = int(counted[day])  # as the reader counted them, before it read them
+        else:
+            records = count_records(stored.lake.storage.fetch(f.key) for f in landing_files)
         figures[day] = {
             "rows": rows[day],
             "rejects": rejected[day],
             "records": records,
-            "files": len(files),
+            "files": len(landing_files),
         }
     total = {
         name: sum(f[name] for f in figures.values()) for name in ("rows", "rejects", "records")

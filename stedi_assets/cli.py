@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -59,16 +58,19 @@ def run(
     """
     if only and (first or last):
         raise click.UsageError("--date goes without --from and --to.")
+    if first and last and first > last:
+        raise click.UsageError("--from is later than --to.")
+    from stedi_assets.resources import start_date
+
+    with _told_without_traceback(ValueError):
+        start_date()
     from stedi_assets.changes import changed_dates
     from stedi_assets.partitions import stretches
-    from stedi_assets.resources import start_date
 
     tables = _selected(select)
     with _opened_lake() as (lake, engine):
-        try:
+        with _told_without_traceback(ValueError):
             changed = changed_dates(lake, engine, [TABLES[name] for name in tables])
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
         earliest = min(filter(None, [only or first]), default=datetime.min).date()
         latest = max(filter(None, [only or last]), default=datetime.max).date()
         wanted = [day for day in changed if earliest <= day <= latest]
@@ -77,7 +79,8 @@ def run(
         for day in outside:
             click.echo(_outside(lake, day, start_date()), err=True)
         if not wanted:
-            click.echo("All tables are up to date.")
+            narrowed = only or first or last or select
+            click.echo(f"All tables{' asked for' if narrowed else ''} are up to date.")
         ok = not outside
         for number, stretch in enumerate(found := stretches(within), 1):
             click.echo(f"Run {number} of {len(found)}: ingestion date {stretch}")
@@ -104,13 +107,12 @@ def counts(form: str) -> None:
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same files.")
 def sample(customers: int, days: int, seed: int) -> None:
     """Write made-up landing files, and the counts that they must give, into an empty lake."""
+    from stedi_assets.lake import open_lake
     from stedi_assets.resources import lake_root
 
-    root = Path(lake_root())
-    try:
+    with _told_without_traceback(ValueError, OSError):
+        root = open_lake(lake_root()).storage.root
         manifest = write_sample(root, customers=customers, days=days, seed=seed)
-    except (FileExistsError, ValueError) as error:
-        raise click.ClickException(str(error)) from error
     click.echo(
         f"Wrote landing files of {customers:,} customers over {days:,} days from "
         f"{manifest['first_day']} into {root}. `stedi run` reads them."
@@ -118,14 +120,21 @@ def sample(customers: int, days: int, seed: int) -> None:
 
 
 @contextmanager
+def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
+    """Turn errors that say all there is to say into the command line's own."""
+    try:
+        yield
+    except errors as error:
+        raise click.ClickException(str(error)) from error
+
+
+@contextmanager
 def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     from stedi_assets.lake import open_lake
     from stedi_assets.resources import duckdb_resource, lake_root, open_engine
 
-    try:
+    with _told_without_traceback(ValueError):
         lake = open_lake(lake_root())
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
     if not lake.storage.root.is_dir():
         raise click.ClickException(
             f"there is no lake at {lake.storage.root}. Set STEDI_LAKE to the folder that holds "
@@ -193,10 +202,17 @@ def _outside(lake: Lake, day: date, first: date) -> str:
 
 def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
     """The number of rows of every table."""
-    return {
-        name: sum(found.rows for found in engine.statistics(table, lake.fetch(table)).values())
-        for name, table in TABLES.items()
-    }
+    import duckdb
+
+    try:
+        return {
+            name: sum(found.rows for found in engine.statistics(table, lake.fetch(table)).values())
+            for name, table in TABLES.items()
+        }
+    except duckdb.Error as error:
+        raise click.ClickException(
+            f"a partition is damaged: {error}. Delete the file; `stedi run` makes it again."
+        ) from error
 
 
 def _print_counts(lake: Lake, found: dict[str, int]) -> None:

@@ -20,6 +20,7 @@ from stedi_assets.jobs import BRING_UP_TO_DATE
 from stedi_assets.lake.storage import locked
 from stedi_assets.partitions import Stretch
 from stedi_assets.resources import dagster_home
+from stedi_assets.tables import TABLES
 
 _NO_CAPTURE = "dagster._core.storage.noop_compute_log_manager", "NoOpComputeLogManager"
 
@@ -56,6 +57,8 @@ def run_dates(stretch: Stretch, tables: Sequence[str] | None, tell: Callable[[st
             raise_on_error=False,
             run_id=run_id,
         )
+        if not_made := [name for name in tables or TABLES if name not in narrator.made]:
+            tell(f"  not made: {', '.join(not_made)}")
     return result.success and not narrator.failed
 
 
@@ -80,6 +83,7 @@ class _Narrator:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.failed = False
+        self.made: set[str] = set()
         self.rows: Counter[str] = Counter()
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -90,7 +94,9 @@ class _Narrator:
             case dg.DagsterEventType.ASSET_MATERIALIZATION:
                 materialization = event.step_materialization_data.materialization
                 count = materialization.metadata["dagster/partition_row_count"].value
-                self.rows[materialization.asset_key.to_user_string()] += int(str(count))
+                table = materialization.asset_key.to_user_string()
+                self.made.add(table)
+                self.rows[table] += int(str(count))
             case dg.DagsterEventType.STEP_SUCCESS:
                 for table, rows in self.rows.items():
                     self.tell(f"  {table:<26}{rows:>13,} rows")
@@ -112,5 +118,3 @@ class _Narrator:
                 self.tell(
                     f"  ERROR: step {event.step_key} failed: {error and error.message.strip()}"
                 )
-            case dg.DagsterEventType.STEP_SKIPPED:
-                self.tell(f"  skipped: step {event.step_key}")

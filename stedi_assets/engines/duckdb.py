@@ -135,7 +135,8 @@ class DuckDBEngine:
             result = "definition"
         query = f"SELECT {_list(table.column_names)} FROM {result} WHERE {PARTITION} = $day"
         files = {
-            day: self.stage(table, query, stamps.get(day, ""), {"day": day}) for day in sorted(days)
+            day: self.stage(table, query, {"stamp": stamps.get(day, "")}, {"day": day})
+            for day in sorted(days)
         }
         self.connection.execute("DROP TABLE IF EXISTS temp.result")
         return Staged(files, ibis.to_sql(rows, dialect="duckdb"))
@@ -152,16 +153,36 @@ class DuckDBEngine:
         return {day for (day,) in days}
 
     def stage(
-        self, table: Table, query: str, stamp: str, parameters: Mapping[str, Any] | None = None
+        self,
+        table: Table,
+        query: str,
+        notes: Mapping[str, str],
+        parameters: Mapping[str, Any] | None = None,
     ) -> Path:
-        """Write the rows of a query, in the table's order, into a new file; returns its path."""
+        """Write the rows of a query, in the table's order, into a new file; returns its path.
+
+        Args:
+            table: says the order.
+            query: gives the table's columns.
+            notes: what to note in the file, by name.
+            parameters: the query's.
+        """
         path = self.folder / f"{uuid.uuid4().hex}.parquet"
+        noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
+        values = {f"note {name}": value for name, value in notes.items()}
         self.connection.execute(
             f"COPY ({query} ORDER BY {_list(table.sort_order)}) TO $path "
-            f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{stamp: $stamp}})",
-            {"path": str(path), "stamp": stamp, **(parameters or {})},
+            f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{noted}}})",
+            {"path": str(path), **values, **(parameters or {})},
         ).fetchall()
         return path
+
+    def count(self, file: Path) -> int:
+        """The number of rows of a file."""
+        ((rows,),) = self.connection.execute(
+            "SELECT num_rows FROM parquet_file_metadata($file)", {"file": file_names([file])}
+        ).fetchall()
+        return int(rows)
 
     def keep(self, name: str, made_from: Hashable, query: str) -> None:
         """Make a temporary table of a query, unless it is there and made from the same."""
@@ -174,7 +195,6 @@ class DuckDBEngine:
         if not files:
             return {}
         names = file_names(files.values())
-        day_of = {name: day for day, name in zip(files, names, strict=True)}
         rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
         types = self._by_file(
             "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
@@ -184,29 +204,43 @@ class DuckDBEngine:
         columns = self._by_file(
             "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
             f"min(CASE WHEN path_in_schema = '{table.event_time}' "
-            "THEN stats_min_value::BIGINT END), "
+            "THEN try_cast(stats_min_value AS BIGINT) END), "
             f"max(CASE WHEN path_in_schema = '{table.event_time}' "
-            "THEN stats_max_value::BIGINT END) "
+            "THEN try_cast(stats_max_value AS BIGINT) END) "
             "FROM parquet_metadata($files) GROUP BY ALL",
             names,
         )
         return {
             day: _statistics(rows[name], types[name], columns.get(name, []), table.event_time)
-            for name, day in day_of.items()
+            for day, name in ((day, str(path)) for day, path in files.items())
         }
 
     def stamps(self, files: Mapping[date, Path]) -> dict[date, str]:
-        """What was noted in partitions' files when they were written, by date."""
+        """The stamps that were noted in partitions' files, by date."""
+        return self.notes("stamp", files)
+
+    def notes(self, name: str, files: Mapping[date, Path]) -> dict[date, str]:
+        """What was noted under a name in partitions' files when they were written, by date."""
         if not files:
             return {}
-        found = self._by_file(
-            "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
-            "WHERE decode(key) = 'stamp'",
-            names := file_names(files.values()),
+        found = dict(
+            self.connection.execute(
+                "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
+                "WHERE decode(key) = $name",
+                {"files": file_names(files.values()), "name": name},
+            ).fetchall()
         )
-        return {
-            day: found[name][0][0] for day, name in zip(files, names, strict=True) if name in found
-        }
+        return {day: found[str(path)] for day, path in files.items() if str(path) in found}
+
+    def readable(self, files: Mapping[date, Path]) -> dict[date, Path]:
+        """Those of the files that are whole Parquet files."""
+        try:
+            self.notes("stamp", files)
+        except duckdb.Error:
+            if len(files) == 1:
+                return {}
+            return {day: path for day, path in files.items() if self.readable({day: path})}
+        return dict(files)
 
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}

@@ -6,7 +6,8 @@ once; a file that holds anything else is cut into records first, and they are ju
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -20,15 +21,11 @@ from stedi_assets.engines.duckdb import (
     quoted,
     trimmed,
 )
-from stedi_assets.landing.records import (
-    UnreadableFileError,
-    records,
-    verify_compression,
-    verify_name,
-)
+from stedi_assets.landing.records import UnreadableFileError, count_lines, records
 from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
 
 _BATCH = 20_000
+_LINES = "newline_delimited"
 
 
 def read_day(
@@ -50,36 +47,23 @@ def read_day(
     """
     table, rejects = landing_table(source), rejects_table(source)
     reader = _DayReader(engine, table)
-    rows = reader.stage_plain(files, stamp)
+    notes = {"stamp": stamp}
+    rows = reader.stage_plain(files, notes)
     if rows:
-        return rows, engine.stage(rejects, no_rows(rejects), stamp)
-    reader.read(files)
+        return rows, engine.stage(rejects, no_rows(rejects), notes)
+    notes["records"] = str(reader.read(files))
     return (
-        engine.stage(table, "SELECT * FROM landed", stamp),
-        engine.stage(rejects, "SELECT * FROM rejected", stamp),
+        engine.stage(table, "SELECT * FROM landed", notes),
+        engine.stage(rejects, "SELECT * FROM rejected", notes),
     )
 
 
-def count_records(engine: DuckDBEngine, files: Sequence[Path], *, exactly: bool) -> int:
-    """How many records files hold, good or not; one that cannot be read at all counts as one.
-
-    Args:
-        engine: runs the query.
-        files: local landing files.
-        exactly: cut the files into records. Else DuckDB's reader counts what it takes for JSON
-            values, which is fast, and wrong for files that hold anything else.
-    """
-    if not exactly and not any(map(_is_unreadable, files)):
-        query = "SELECT count(*) FROM read_json_objects($files, format = 'auto')"
-        try:
-            ((count,),) = engine.connection.execute(query, {"files": file_names(files)}).fetchall()
-            return int(count)
-        except _BAD_FILE:
-            pass
-    return sum(map(_count_by_cutting, files))
+def count_records(files: Iterable[Path]) -> int:
+    """How many records files hold, good or not; one that cannot be read at all counts as one."""
+    return sum(map(_count_records, files))
 
 
-def _count_by_cutting(file: Path) -> int:
+def _count_records(file: Path) -> int:
     try:
         return sum(1 for _ in records(file))
     except UnreadableFileError:
@@ -92,6 +76,13 @@ def reading_sql(engine: DuckDBEngine, source: Source) -> str:
     return reader.plain_rows(reader.keys)
 
 
+@dataclass(frozen=True)
+class _File:
+    key: str
+    path: Path
+    lines: int  # with anything but blanks
+
+
 class _DayReader:
     def __init__(self, engine: DuckDBEngine, table: Table) -> None:
         self.engine = engine
@@ -99,58 +90,87 @@ class _DayReader:
         self.table = table
         self.keys = {column.name: column.key for column in table.columns}
 
-    def stage_plain(self, files: Mapping[str, Path], stamp: str) -> Path | None:
-        """A finished file with the rows, if the files hold nothing but good records."""
+    def stage_plain(self, files: Mapping[str, Path], notes: Mapping[str, str]) -> Path | None:
+        """A finished file with the rows, if the files hold a good record a line and no more."""
         paths = list(files.values())
         if not paths:
-            return self.engine.stage(self.table, no_rows(self.table), stamp)
-        if any(map(_is_unreadable, paths)) or not self._is_plain(paths, self.keys):
-            return None
+            return self.engine.stage(self.table, no_rows(self.table), {**notes, "records": "0"})
         try:
-            return self.engine.stage(
-                self.table, self.plain_rows(self.keys), stamp, {"files": file_names(paths)}
+            lines = sum(map(count_lines, paths))
+            if not self._shows_all_keys(paths, self.keys):
+                return None
+            staged = self.engine.stage(
+                self.table,
+                self.plain_rows(self.keys),
+                {**notes, "records": str(lines)},
+                {"files": file_names(paths)},
             )
-        except _BAD_FILE:
+        except (UnreadableFileError, *_BAD_FILE):
             return None
+        return staged if self.engine.count(staged) == lines else None
 
-    def read(self, files: Mapping[str, Path]) -> None:
-        """Read files into the temporary tables `landed` and `rejected`."""
+    def read(self, files: Mapping[str, Path]) -> int:
+        """Read files into the temporary tables `landed` and `rejected`; returns their records."""
         types = ", ".join(f"{quoted(c.name)} {SQL_TYPES[c.type]}" for c in self.table.columns)
         self.connection.execute(f"CREATE OR REPLACE TEMP TABLE landed ({types})")
         self.connection.execute(
             "CREATE OR REPLACE TEMP TABLE rejected "
             "(file VARCHAR, line BIGINT, reason VARCHAR, record VARCHAR)"
         )
-        unreadable = {key: path for key, path in files.items() if _is_unreadable(path)}
-        for key, path in unreadable.items():
-            self._read_by_record(key, path)
-        self._read([item for item in files.items() if item[0] not in unreadable])
+        readable: list[_File] = []
+        unreadable = 0
+        for key, path in files.items():
+            try:
+                readable.append(_File(key, path, count_lines(path, blank_ones=False)))
+            except UnreadableFileError as error:
+                unreadable += self._reject_file(key, error)
+        return unreadable + self._read(readable)
 
-    def _read(self, files: list[tuple[str, Path]]) -> None:
-        paths = [path for _, path in files]
-        if not files or self._insert_plain(paths, self.keys):
-            return
+    def _read(self, files: list[_File]) -> int:
+        lines = sum(file.lines for file in files)
+        if not files or self._insert(files, self.keys, _LINES, lines) is not None:
+            return lines
         if len(files) > 1:  # halving finds the few files that are not plain
-            self._read(files[: len(files) // 2])
-            self._read(files[len(files) // 2 :])
-            return
-        keys = self._spelling(paths)
-        if keys == self.keys or keys is None or not self._insert_plain(paths, keys):
-            self._read_by_record(*files[0])
+            return self._read(files[: len(files) // 2]) + self._read(files[len(files) // 2 :])
+        return self._read_alone(files[0])
 
-    def _insert_plain(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
-        if not self._is_plain(files, keys):
-            return False
+    def _read_alone(self, file: _File) -> int:
+        # Here no count of lines can tell of an error that DuckDB lost; with one thread none is.
+        ((threads,),) = self.connection.execute("SELECT current_setting('threads')").fetchall()
+        self.connection.execute("SET threads = 1")
         try:
-            self.connection.execute(
-                f"INSERT INTO landed {self.plain_rows(keys)}", {"files": file_names(files)}
-            )
-        except _BAD_FILE:
-            return False
-        return True
+            keys = self._spelling([file.path])
+            rows = self._insert([file], keys, "auto", None) if keys else None
+        finally:
+            self.connection.execute(f"SET threads = {threads}")
+        return self._read_by_record(file.key, file.path) if rows is None else rows
 
-    def _is_plain(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
-        """Whether the fast path sees all that the files hold.
+    def _insert(
+        self, files: Sequence[_File], keys: Mapping[str, str], form: str, lines: int | None
+    ) -> int | None:
+        """Put the rows of files into `landed`, all or none; how many, or None if it was none.
+
+        DuckDB 2.0 can lose a reader's error where several threads read several files, and the rows
+        behind it: so there have to be as many as `lines`, if they are given.
+        """
+        paths = [file.path for file in files]
+        self.connection.execute("BEGIN")
+        try:
+            if not self._shows_all_keys(paths, keys):
+                raise duckdb.InvalidInputException("optional columns under unusual keys")
+            ((rows,),) = self.connection.execute(
+                f"INSERT INTO landed {self.plain_rows(keys, form)}", {"files": file_names(paths)}
+            ).fetchall()
+            if lines is not None and rows != lines:
+                raise duckdb.InvalidInputException("not a row for every line")
+        except _BAD_FILE:
+            self.connection.execute("ROLLBACK")
+            return None
+        self.connection.execute("COMMIT")
+        return int(rows)
+
+    def _shows_all_keys(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
+        """Whether reading by `keys` sees every column that the files hold.
 
         A required column under a key of another case it misses, and fails. An optional one it
         would take for absent, so the keys have to be looked at.
@@ -179,7 +199,7 @@ class _DayReader:
             return None
         return self.keys | {name: keys[0] for name, keys in found}
 
-    def plain_rows(self, keys: Mapping[str, str]) -> str:
+    def plain_rows(self, keys: Mapping[str, str], form: str = _LINES) -> str:
         """SQL that reads `$files`, and fails where a record is not a good one."""
         types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
         names = ", ".join(map(quoted, self.table.column_names))
@@ -187,7 +207,7 @@ class _DayReader:
         return f"""
             SELECT {names}
             FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}
-                  FROM read_json($files, columns = {{{types}}}, format = 'auto',
+                  FROM read_json($files, columns = {{{types}}}, format = '{form}',
                                  hive_partitioning = false))
             WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
         """
@@ -200,25 +220,30 @@ class _DayReader:
             for column in self.table.columns
         )
 
-    def _read_by_record(self, key: str, path: Path) -> None:
+    def _read_by_record(self, key: str, path: Path) -> int:
         """Read one file record by record: all of it, or one reject that says why not."""
-        key = _as_text(key)
+        count = 0
         self.connection.execute("BEGIN")
         try:
             found = records(path)
             while batch := list(islice(found, _BATCH)):
-                self._judge(key, batch)
+                self._judge(_as_text(key), batch)
+                count += len(batch)
         except UnreadableFileError as error:
             self.connection.execute("ROLLBACK")
-            self.connection.execute(
-                "INSERT INTO rejected VALUES ($file, NULL, $reason, NULL)",
-                {"file": key, "reason": str(error)},
-            )
+            return self._reject_file(key, error)
         except BaseException:
             self.connection.execute("ROLLBACK")
             raise
-        else:
-            self.connection.execute("COMMIT")
+        self.connection.execute("COMMIT")
+        return count
+
+    def _reject_file(self, key: str, error: UnreadableFileError) -> int:
+        self.connection.execute(
+            "INSERT INTO rejected VALUES ($file, NULL, $reason, NULL)",
+            {"file": _as_text(key), "reason": str(error)},
+        )
+        return 1
 
     def _judge(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
         columns = self.table.columns
@@ -274,15 +299,6 @@ class _DayReader:
 def _as_text(key: str) -> str:
     """A key as a table can hold it: a file's name may be any bytes."""
     return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _is_unreadable(path: Path) -> bool:
-    try:
-        verify_name(path)
-        verify_compression(path)
-    except UnreadableFileError:
-        return True
-    return False
 
 
 _BAD_FILE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)

@@ -695,7 +695,7 @@ def test_a_file_that_cannot_be_read_is_one_reject_and_the_others_go_on(
     ((file, line, why, record),) = rejects
     assert (file, line, record) == (name, None, None)
     assert why.startswith(reason)
-    assert read_by_record == [name]
+    assert set(read_by_record) <= {name}  # never a good file
 
 
 @pytest.mark.parametrize(("name", "content", "reason"), BAD_FILES.values(), ids=BAD_FILES)
@@ -703,8 +703,7 @@ def test_a_file_that_cannot_be_read_counts_as_one(
     day: Day, name: str, content: bytes, reason: str
 ) -> None:
     files = list(day.write({"a.json": LINES, name: content}).values())
-    assert count_records(day.engine, files, exactly=True) == 3
-    assert count_records(day.engine, files, exactly=False) == 3
+    assert count_records(files) == 3
 
 
 def test_what_came_before_the_damage_does_not_land(
@@ -827,19 +826,28 @@ def test_customers_in_folders_that_look_like_partitions_keep_their_values(day: D
 )
 def test_each_layout_has_as_many_records_as_it_holds(day: Day, content: str) -> None:
     files = list(day.write({"a.json": content}).values())
-    assert count_records(day.engine, files, exactly=True) == 2
+    assert count_records(files) == 2
 
 
-@pytest.mark.parametrize("content", PLAIN.values(), ids=PLAIN)
-def test_what_is_plain_is_counted_right_without_cutting_it(day: Day, content: str) -> None:
-    files = list(day.write({"a.json": content, "b.json": content}).values())
-    assert count_records(day.engine, files, exactly=False) == 4
-
-
-@pytest.mark.parametrize("exactly", [True, False])
-def test_rejects_are_records_too(day: Day, exactly: bool) -> None:
+def test_rejects_are_records_too(day: Day) -> None:
     files = day.write({"a.json": f"{PHONE}\noops\n5\n", "b.json": without(PHONE, "x")})
-    assert count_records(day.engine, list(files.values()), exactly=exactly) == 4
+    assert count_records(files.values()) == 4
+
+
+@pytest.mark.parametrize(
+    ("bad", "rejected"),
+    [(b"\xff", None), (b'{"user": "a@b.c", "user": "a@b.c"}\n', 3), (b"oops", 3)],
+    ids=["not_utf8", "key_twice", "no_json"],
+)
+def test_an_error_of_one_of_several_files_is_never_lost(
+    day: Day, bad: bytes, rejected: int | None
+) -> None:
+    """DuckDB 2.0 loses about every fourth such error where two threads read three files."""
+    files = {"a.json": LINES, "b.json": LINES + bad, "c.json": LINES}
+    for _ in range(60):
+        rows, rejects = day.read(files)
+        assert len(rows) == (6 if rejected else 4)
+        assert [line for _, line, *_ in rejects] == [rejected]
 
 
 @pytest.mark.reference
