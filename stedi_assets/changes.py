@@ -1,7 +1,7 @@
 """Which dates' partitions were not made from the landing files that are there now.
 
-Each partition's file notes the state of the landing files that it was made from, its stamp. How
-rows depend on rows of other dates is not seen here.
+Each partition's file notes what it was made from, its stamp: the state of the landing files, and
+the key of its pseudonyms. How rows depend on rows of other dates is not seen here.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def changed_dates(lake: Lake, engine: DuckDBEngine, tables: Iterable[Table]) -> 
         for day in known
         if any(
             stamp_by_day.get(day)
-            != _stamp(table, {source: landed[source].get(day, "") for source in Source})
+            != _stamp(engine, table, {source: landed[source].get(day, "") for source in Source})
             for table, stamp_by_day in stamps.items()
         )
     )
@@ -50,7 +50,7 @@ def landing_stamps(
         source: _stamps(engine, lake.fetch(landing_table(source), days)) for source in Source
     }
     return {
-        day: _stamp(table, {source: published[source].get(day) or "" for source in Source})
+        day: _stamp(engine, table, {source: published[source].get(day) or "" for source in Source})
         for day in days
     }
 
@@ -67,7 +67,8 @@ def _stamps(engine: DuckDBEngine, files: Mapping[date, Path]) -> dict[date, str 
     return found
 
 
-def _stamp(table: Table, landed: dict[Source, str]) -> str:
+def _stamp(engine: DuckDBEngine, table: Table, landed: dict[Source, str]) -> str:
+    """The state of a landing table's own files; of any other table's, of all files and the key."""
     if table.zone is Zone.LANDING:
         return landed[table.source]
-    return ";".join(landed[source] for source in Source)
+    return ";".join([*(landed[source] for source in Source), engine.key_id])

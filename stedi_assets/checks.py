@@ -183,12 +183,13 @@ def rejects(stored: Stored) -> Finding:
     """Few of a day's records were rejected; a warning at any, an error above five per cent."""
     rows, rejected = stored.rows, stored.of(rejects_table(stored.table.source)).rows
     shares = {day: rejected[day] / max(rows[day] + rejected[day], 1) for day in stored.days}
+    worst = max(shares, key=lambda day: shares[day])
     return Finding(
         not any(rejected.values()),
         f"{sum(rejected.values()):,} of {sum(rows.values()) + sum(rejected.values()):,} records "
-        f"were rejected; at most {max(shares.values(), default=0):.1%} of a day's",
+        f"were rejected; at most {shares[worst]:.1%} of a day's, on {worst}",
         {day: {"rejects": rejected[day], "share": round(shares[day], 4)} for day in stored.days},
-        is_error=any(share > MOST_REJECTED for share in shares.values()),
+        is_error=shares[worst] > MOST_REJECTED,
     )
 
 
@@ -287,16 +288,35 @@ def _each_once(stored: Stored, passes: str) -> dict[date, int]:
 
 
 def _pairs(stored: Stored) -> dict[date, int]:
-    """Of readings at the same millisecond each device's goes with each phone's."""
+    """Of readings at the same millisecond each device's goes with each phone's.
+
+    Who is not a curated customer any more is looked for only if needed.
+    """
     counts = (
-        f"(SELECT {{}} AS time, {PARTITION}, count(*) AS readings FROM {{}} GROUP BY ALL)".format
+        f"(SELECT {{}} AS time, {PARTITION}, count(*) AS readings FROM {{}} {{}} GROUP BY ALL)"
+    ).format
+
+    def pairs(devices: str, phones: str) -> dict[date, int]:
+        return stored.count_by_date(
+            f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), "
+            "sum(d.readings * p.readings)::BIGINT "
+            f"FROM {counts('sensorreadingtime', 'step_trainer_trusted', devices)} d "
+            f"JOIN {counts('timestamp', 'accelerometer_trusted', phones)} p USING (time) "
+            "GROUP BY 1",
+            "step_trainer_trusted",
+            "accelerometer_trusted",
+            "customers_curated",
+        )
+
+    of_all = pairs("", "")
+    if of_all == stored.rows:
+        return of_all
+    curated = (
+        f"FROM {stored.consenting} WHERE subject_id IN (SELECT subject_id FROM customers_curated)"
     )
-    return stored.count_by_date(
-        f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), sum(d.readings * p.readings)::BIGINT "
-        f"FROM {counts('sensorreadingtime', 'step_trainer_trusted')} d "
-        f"JOIN {counts('timestamp', 'accelerometer_trusted')} p USING (time) GROUP BY 1",
-        "step_trainer_trusted",
-        "accelerometer_trusted",
+    return pairs(
+        f"WHERE serialnumber IN (SELECT serialnumber {curated})",
+        f"WHERE {_PERSON.format(quoted('user'))} IN (SELECT person {curated})",
     )
 
 

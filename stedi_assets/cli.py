@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,11 @@ def run(
         outside = sorted(set(wanted) - set(within))
         for day in outside:
             click.echo(_outside(lake, day, start_date()), err=True)
+        if not changed and not any(map(lake.partitions, TABLES.values())):
+            raise click.ClickException(
+                f"there are no landing files below {lake.storage.root}. Put them into "
+                "customer/landing and the others, or make some up with `stedi sample`."
+            )
         if not wanted:
             narrowed = only or first or last or select
             click.echo(f"All tables{' asked for' if narrowed else ''} are up to date.")
@@ -169,12 +175,16 @@ def entry_point() -> None:
     at the end, is a third of a short run's time.
     """
     gc.disable()
+    status = 1
     try:
         main()
     except SystemExit as done:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(done.code if isinstance(done.code, int) else 0)
+        status = done.code if isinstance(done.code, int) else int(done.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _run(stretch: Stretch, tables: list[str] | None) -> bool:

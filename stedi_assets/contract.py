@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -12,22 +13,41 @@ from stedi_assets.engines.duckdb import (
     file_names,
     quoted,
 )
-from stedi_assets.tables import Table
+from stedi_assets.tables import PARTITION, Table
 
 
 class BrokenContractError(Exception):
     """A partition that must not be published: which table, partition and rule, how many rows."""
 
     def __init__(
-        self, table: Table, day: date, rule: str, rows: int, example: dict[str, object]
+        self,
+        table: Table,
+        day: date,
+        rule: str,
+        rows: int | None = None,
+        example: Mapping[str, object] | None = None,
     ) -> None:
-        shown = ", ".join(f"{name}={value}" for name, value in example.items()) or "none to show"
+        broken_by = "all rows break" if rows is None else f"{rows:,} rows break"
+        shown = ", ".join(f"{name}={value}" for name, value in (example or {}).items())
         super().__init__(
-            f"{table.name}, partition {day}: {rule}; {rows:,} "
-            f"{'row breaks' if rows == 1 else 'rows break'} this, for example ({shown}). "
+            f"{table.name}, partition {day}: {rule}; {'1 row breaks' if rows == 1 else broken_by} "
+            f"this, for example ({shown or 'none to show'}). "
             "Nothing of it was published, the old partition stands. "
             "Mend the definition or the data; running it again as it is will not help."
         )
+
+
+def verify_columns(table: Table, day: date, columns: Iterable[str]) -> None:
+    """Hold the columns of a definition's result against the registry.
+
+    Raises:
+        BrokenContractError: the registry has other columns.
+    """
+    found, expected = set(columns), {*table.column_names, PARTITION}
+    if found != expected:
+        lacks, has = sorted(expected - found), sorted(found - expected)
+        rule = f"it lacks the columns {lacks} and has {has}, which the registry has not"
+        raise BrokenContractError(table, day, rule)
 
 
 def verify(
@@ -42,7 +62,7 @@ def verify(
     expected = {column.name: SQL_TYPES[column.type] for column in table.columns}
     if list(statistics.types.items()) != list(expected.items()):
         rule = f"its columns are {dict(statistics.types)}, the registry has {expected}"
-        raise BrokenContractError(table, day, rule, statistics.rows, {})
+        raise BrokenContractError(table, day, rule, statistics.rows)
     for name in table.required_names:
         if statistics.nulls[name]:
             example = _example(engine, table, file, f"{quoted(name)} IS NULL")

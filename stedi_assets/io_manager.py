@@ -19,7 +19,7 @@ from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
 from stedi_assets.metadata import of_partition
 from stedi_assets.partitions import Stretch, days
-from stedi_assets.tables import TABLES, Table
+from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,7 +44,7 @@ class LakeIOManager(dg.IOManager):
         rows = self.engine.table(table, self.lake.fetch(table, needed))
         wanted = context.dagster_type.typing_type
         if getattr(wanted, "__module__", "").startswith("pandas"):
-            return rows.to_pandas()
+            return _to_pandas(table, rows)
         return rows
 
     def handle_output(
@@ -87,9 +87,12 @@ class LakeIOManager(dg.IOManager):
 
     def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
         """Write the partitions of the run, and those that it restates, into finished files."""
-        stored = self.lake.fetch(table) if table.restated else {}
+        stored = self.engine.readable(self.lake.fetch(table)) if table.restated else {}
         stamps = landing_stamps(self.lake, self.engine, table, {*wanted, *stored})
         expression = rows if isinstance(rows, ir.Table) else ibis.memtable(rows)
+        contract.verify_columns(table, wanted[0], expression.columns)
+        # A DataFrame has dates as moments.
+        expression = expression.mutate(**{PARTITION: expression[PARTITION].cast("date")})
         return self.engine.write(table, expression, wanted, stored, stamps)
 
 
@@ -97,6 +100,19 @@ class LakeIOManager(dg.IOManager):
 def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
     """Keeps the registry's tables in the lake."""
     return LakeIOManager(context.resources.lake, context.resources.engine)
+
+
+def _to_pandas(table: Table, rows: ir.Table) -> pd.DataFrame:
+    """A DataFrame in which integers beside nulls are still integers, and not rounded to floats."""
+    integers = {
+        column.name: column.type.title()
+        for column in table.columns
+        if column.type in {"int32", "int64"} and not column.required
+    }
+    frame: pd.DataFrame = rows.to_pyarrow().to_pandas(
+        integer_object_nulls=True, date_as_object=False
+    )
+    return frame.astype(integers)
 
 
 def _registered(key: dg.AssetKey) -> Table:

@@ -5,6 +5,7 @@ Knows SQL and Parquet; which file is which partition, and when it is published, 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class DuckDBEngine:
     ) -> None:
         self.connection = connection
         self.folder = folder
+        self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
         self._kept: dict[str, Hashable] = {}
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")

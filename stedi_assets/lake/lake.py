@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 
 from stedi_assets.lake.storage import LocalStorage, StoredFile
-from stedi_assets.tables import PARTITION, Source, Table
+from stedi_assets.tables import PARTITION, TABLES, Source, Table
 
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
 
@@ -66,4 +66,12 @@ def open_lake(root: str) -> Lake:
         raise ValueError(
             f"STEDI_LAKE is {root!r}: only a local folder can be a lake so far. Set it to a path."
         )
-    return Lake(LocalStorage(Path(root)))
+    lake = Lake(LocalStorage(Path(root)))
+    columns = {PARTITION, *(name for table in TABLES.values() for name in table.column_names)}
+    for folder in lake.storage.root.parts:
+        if folder.partition("=")[0].lower() in columns and "=" in folder:
+            raise ValueError(
+                f"STEDI_LAKE is {root!r}: readers of partitioned tables take the folder {folder!r} "
+                "for a column. Choose another path."
+            )
+    return lake

@@ -42,8 +42,12 @@ class LocalStorage:
         self.root = root.absolute()
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
-        """All files below the folder `prefix`, at any depth; none where there is no such folder."""
-        for folder, _, names in os.walk(self.root / prefix, followlinks=True):
+        """All files below the folder `prefix`, at any depth; none where there is no such folder.
+
+        Raises:
+            OSError: a folder cannot be read.
+        """
+        for folder, _, names in os.walk(self.root / prefix, onerror=_raise, followlinks=True):
             for name in names:
                 path = os.path.join(folder, name)  # noqa: PTH118 - pathlib doubles the time
                 with suppress(FileNotFoundError):  # removed since the folder was read
@@ -89,7 +93,8 @@ class LocalStorage:
         parent.mkdir(parents=True, exist_ok=True)
         with locked(parent, wait=True):
             for leftover in parent.iterdir():
-                with suppress(BlockingIOError), locked(leftover):
+                # A living process holds its folder's lock, and may just be removing it.
+                with suppress(BlockingIOError, FileNotFoundError), locked(leftover):
                     shutil.rmtree(leftover)
             folder = Path(tempfile.mkdtemp(dir=parent))
             lock = locked(folder)
@@ -99,6 +104,12 @@ class LocalStorage:
         finally:
             shutil.rmtree(folder)
             lock.__exit__(None, None, None)
+
+
+def _raise(error: OSError) -> None:
+    """What os.walk would pass over: files that cannot be seen are not files that are gone."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 @contextmanager

@@ -1,0 +1,44 @@
+"""The command line as a process of its own, as people start it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from stedi_assets.lake import Lake
+
+_STEDI = "from stedi_assets.cli import entry_point; entry_point()"
+
+
+def stedi(lake: Lake, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `stedi` over a lake, in a folder where it could do no harm to another one."""
+    root = lake.storage.root
+    root.mkdir(parents=True, exist_ok=True)
+    return subprocess.run(
+        [sys.executable, "-c", _STEDI, *arguments],
+        env={**os.environ, "STEDI_LAKE": str(root), **settings},
+        cwd=root,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def succeeded(process: subprocess.CompletedProcess[str]) -> str:
+    """What a process that must have succeeded printed."""
+    assert process.returncode == 0, process.stdout + process.stderr
+    return process.stdout
+
+
+def counts(lake: Lake) -> dict[str, int]:
+    """What `stedi counts --format json` says."""
+    found: dict[str, int] = json.loads(succeeded(stedi(lake, "counts", "--format", "json")))
+    return found
+
+
+def files_in(folder: Path, pattern: str = "**/*.parquet") -> dict[Path, tuple[int, int]]:
+    """Which file each path is, and when it was written."""
+    return {
+        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.glob(pattern))
+    }

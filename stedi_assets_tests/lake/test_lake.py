@@ -1,0 +1,141 @@
+"""Which file is which partition, and what is none."""
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from stedi_assets.lake import Lake, open_lake
+from stedi_assets.tables import TABLES, Source
+
+TABLE = TABLES["machine_learning_curated"]
+SIXTH, SEVENTH = date(2023, 8, 6), date(2023, 8, 7)
+
+
+def publish(lake: Lake, day: date, content: str = "PAR1") -> None:
+    with lake.staging() as folder:
+        (folder / "finished").write_text(content)
+        lake.publish(TABLE, day, folder / "finished")
+
+
+def test_a_partition_is_one_file_in_a_folder_named_by_its_date(lake: Lake) -> None:
+    publish(lake, SIXTH)
+    expected = lake.storage.root / "step_trainer/curated/ingestion_date=2023-08-06/part-0.parquet"
+    assert lake.fetch(TABLE) == {SIXTH: expected}
+    assert expected.read_text() == "PAR1"
+
+
+@pytest.mark.parametrize(
+    ("table", "path"),
+    [
+        ("customer_landing", "customer/landing_parquet"),
+        ("accelerometer_landing", "accelerometer/landing_parquet"),
+        ("step_trainer_landing", "step_trainer/landing_parquet"),
+        ("customer_trusted", "customer/trusted"),
+        ("accelerometer_trusted", "accelerometer/trusted"),
+        ("customers_curated", "customer/curated"),
+        ("step_trainer_trusted", "step_trainer/trusted"),
+        ("machine_learning_curated", "step_trainer/curated"),
+        ("customer_rejects", "customer/rejected"),
+        ("accelerometer_rejects", "accelerometer/rejected"),
+        ("step_trainer_rejects", "step_trainer/rejected"),
+    ],
+)
+def test_each_table_lies_where_the_documents_say(lake: Lake, table: str, path: str) -> None:
+    key = f"{path}/ingestion_date=2023-08-06/part-0.parquet"
+    assert lake.partition_key(TABLES[table], SIXTH) == key
+
+
+def test_partitions_come_in_the_order_of_their_dates(lake: Lake) -> None:
+    days = [date(2024, 1, 1), date(2022, 12, 31), date(2023, 8, 7), date(2023, 8, 6)]
+    for day in days:
+        publish(lake, day)
+    assert list(lake.partitions(TABLE)) == sorted(days)
+    assert list(lake.fetch(TABLE)) == sorted(days)
+
+
+def test_only_the_wanted_days_are_fetched_and_missing_ones_are_left_out(lake: Lake) -> None:
+    publish(lake, SIXTH)
+    publish(lake, SEVENTH)
+    assert list(lake.fetch(TABLE, [SEVENTH, date(2023, 8, 8)])) == [SEVENTH]
+    assert lake.fetch(TABLE, []) == {}
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "ingestion_date=2023-08-07/tmp_part-0.parquet",
+        "ingestion_date=2023-08-07/.part-0.parquet",
+        "ingestion_date=2023-08-07/part-0.parquet.tmp",
+        "ingestion_date=2023-08-07/part-0.parquet~",
+        "ingestion_date=2023-08-07/part-1.parquet",
+        "ingestion_date=2023-08-07/_SUCCESS",
+        "ingestion_date=2023-08-07/deeper/part-0.parquet",
+        "ingestion_date=2023-08-7/part-0.parquet",
+        "ingestion_date=2023-13-45/part-0.parquet",
+        "ingestion_date=__HIVE_DEFAULT_PARTITION__/part-0.parquet",
+        "date=2023-08-07/part-0.parquet",
+        "part-0.parquet",
+        "kept aside/ingestion_date=2023-08-07/part-0.parquet",
+        "kept aside/ingestion_date=2023-08-06/part-0.parquet",
+    ],
+)
+def test_other_files_in_the_folder_of_a_table_are_no_partitions(lake: Lake, other: str) -> None:
+    publish(lake, SIXTH)
+    path = lake.storage.root / TABLE.path / other
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("other")
+    assert {day: file.key for day, file in lake.partitions(TABLE).items()} == {
+        SIXTH: "step_trainer/curated/ingestion_date=2023-08-06/part-0.parquet"
+    }
+
+
+def test_a_table_has_no_partitions_of_another(lake: Lake) -> None:
+    publish(lake, SIXTH)
+    assert [name for name, table in TABLES.items() if lake.partitions(table)] == [TABLE.name]
+
+
+def test_landing_files_are_all_files_of_the_landing_folder_of_a_source(lake: Lake) -> None:
+    for key in (
+        "customer/landing/a.json",
+        "customer/landing/b/c.csv",
+        "customer/landing_parquet/ingestion_date=2023-08-06/part-0.parquet",
+        "accelerometer/landing/d.json",
+    ):
+        path = lake.storage.root / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert {file.key for file in lake.landing_files(Source.CUSTOMER)} == {
+        "customer/landing/a.json",
+        "customer/landing/b/c.csv",
+    }
+
+
+def test_opening_a_lake_makes_no_folder(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path / "lake"))
+    assert lake.partitions(TABLE) == {}
+    assert not (tmp_path / "lake").exists()
+
+
+@pytest.mark.parametrize("root", ["s3://x", "gs://bucket/prefix"])
+def test_a_lake_that_is_no_local_folder_is_refused_with_what_to_do(root: str) -> None:
+    text = f"STEDI_LAKE is '{root}': only a local folder can be a lake so far. Set it to a path."
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        open_lake(root)
+
+
+@pytest.mark.parametrize(
+    "folder", ["x=1", "user=root", "TIMESTAMP=5", "ingestion_date=2020-01-01", "record="]
+)
+def test_a_lake_below_a_folder_that_reads_as_a_column_is_refused_with_what_to_do(
+    tmp_path: Path, folder: str
+) -> None:
+    text = f"take the folder {folder!r} for a column. Choose another path."
+    with pytest.raises(ValueError, match=re.escape(text)):
+        open_lake(str(tmp_path / folder / "lake"))
+
+
+@pytest.mark.parametrize("folder", ["zone=1", "x", "user", "a=x=1"])
+def test_a_lake_below_another_folder_is_opened(tmp_path: Path, folder: str) -> None:
+    assert open_lake(str(tmp_path / folder)).storage.root == tmp_path / folder

@@ -1,0 +1,247 @@
+"""Storing whole files: what readers see while they are replaced, and what is left behind."""
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from stedi_assets.lake import LocalStorage
+
+KEY = "customer/trusted/ingestion_date=2023-08-06/part-0.parquet"
+
+STAY_IN_STAGING = """
+import sys, time
+from pathlib import Path
+from stedi_assets.lake import LocalStorage
+with LocalStorage(Path(sys.argv[1])).staging() as folder:
+    (folder / "half.parquet").write_text("PAR1")
+    (folder / "spill").mkdir()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> LocalStorage:
+    return LocalStorage(tmp_path / "lake")
+
+
+def publish(storage: LocalStorage, content: bytes, key: str = KEY) -> None:
+    with storage.staging() as folder:
+        staged = folder / "finished"
+        staged.write_bytes(content)
+        storage.publish(staged, key)
+
+
+@contextmanager
+def process_in_staging(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Another process that stays inside `staging()`, and its folder."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STAY_IN_STAGING, str(root)], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        try:
+            assert process.stdout
+            yield process, Path(process.stdout.readline().strip())
+        finally:
+            process.kill()
+
+
+def test_listing_a_folder_that_is_not_there_gives_nothing(storage: LocalStorage) -> None:
+    assert list(storage.list("customer/landing")) == []
+
+
+def test_listing_gives_each_file_below_with_its_size_and_time(storage: LocalStorage) -> None:
+    publish(storage, b"four", "customer/landing/a.json")
+    publish(storage, b"", "customer/landing/deep/er/b [1]*.json")
+    publish(storage, b"other", "customer/trusted/c.json")
+    os.utime(storage.fetch("customer/landing/a.json"), (1691348231, 1691348231))
+    found = {file.key: file for file in storage.list("customer/landing")}
+    assert {key: file.size for key, file in found.items()} == {
+        "customer/landing/a.json": 4,
+        "customer/landing/deep/er/b [1]*.json": 0,
+    }
+    modified = datetime(2023, 8, 6, 18, 57, 11, tzinfo=UTC)
+    assert found["customer/landing/a.json"].modified == modified
+
+
+def test_a_link_to_a_folder_elsewhere_is_listed_as_a_folder(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "a.json").write_text("{}")
+    (storage.root / "customer").mkdir(parents=True)
+    (storage.root / "customer" / "landing").symlink_to(tmp_path / "elsewhere")
+    assert [file.key for file in storage.list("customer/landing")] == ["customer/landing/a.json"]
+
+
+def test_a_link_to_nothing_is_not_listed(storage: LocalStorage) -> None:
+    (storage.root / "customer").mkdir(parents=True)
+    (storage.root / "customer" / "gone.json").symlink_to("nowhere")
+    assert list(storage.list("customer")) == []
+
+
+def test_publishing_the_same_bytes_again_makes_another_version(storage: LocalStorage) -> None:
+    publish(storage, b"same")
+    (before,) = storage.list("customer")
+    publish(storage, b"same")
+    (after,) = storage.list("customer")
+    assert (before.key, before.size) == (after.key, after.size)
+    assert before.version != after.version
+
+
+def test_touching_a_file_makes_another_version(storage: LocalStorage) -> None:
+    publish(storage, b"same")
+    (before,) = storage.list("customer")
+    os.utime(storage.fetch(KEY), ns=(1, 1))
+    (after,) = storage.list("customer")
+    assert before.version != after.version
+
+
+def test_a_published_file_is_fetched_as_it_was_staged(storage: LocalStorage) -> None:
+    publish(storage, b"content")
+    assert storage.fetch(KEY).read_bytes() == b"content"
+    assert storage.uri(KEY) == str(storage.root / KEY)
+
+
+def test_a_relative_root_stays_where_it_was_when_the_process_goes_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    storage = LocalStorage(Path("lake"))
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    publish(storage, b"content")
+    assert (tmp_path / "lake" / KEY).read_bytes() == b"content"
+
+
+def test_a_reader_that_holds_the_old_file_open_reads_it_whole(storage: LocalStorage) -> None:
+    publish(storage, b"old" * 100_000)
+    with storage.fetch(KEY).open("rb") as reader:
+        start = reader.read(3)
+        publish(storage, b"new")
+        assert start + reader.read() == b"old" * 100_000
+    assert storage.fetch(KEY).read_bytes() == b"new"
+
+
+def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: LocalStorage) -> None:
+    contents = {bytes([letter]) * size for letter, size in ((65, 300_000), (66, 700_000))}
+    publish(storage, min(contents))
+    seen: set[bytes] = set()
+    wrong: list[object] = []
+    stop = threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                content = storage.fetch(KEY).read_bytes()
+            except OSError as error:
+                wrong.append(error)
+                return
+            seen.add(content)
+            if content not in contents:
+                wrong.append(len(content))
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for _ in range(40):
+        for content in contents:
+            publish(storage, content)
+    stop.set()
+    for reader in readers:
+        reader.join()
+    assert not wrong
+    assert seen
+
+
+def test_publishing_leaves_nothing_beside_the_file(storage: LocalStorage) -> None:
+    publish(storage, b"old")
+    publish(storage, b"new")
+    assert [path.name for path in storage.fetch(KEY).parent.iterdir()] == ["part-0.parquet"]
+
+
+def test_what_cannot_be_published_leaves_the_old_file(storage: LocalStorage) -> None:
+    publish(storage, b"old")
+    with storage.staging() as folder, pytest.raises(FileNotFoundError):
+        storage.publish(folder / "never written", KEY)
+    assert storage.fetch(KEY).read_bytes() == b"old"
+
+
+def test_a_removed_file_is_gone_and_removing_it_again_does_nothing(storage: LocalStorage) -> None:
+    publish(storage, b"content")
+    storage.remove(KEY)
+    assert list(storage.list("customer")) == []
+    storage.remove(KEY)
+    storage.remove("no/such/folder")
+
+
+def test_the_staging_folder_is_private_and_on_the_disk_of_the_lake(storage: LocalStorage) -> None:
+    old_mask = os.umask(0)
+    try:
+        with storage.staging() as folder:
+            assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+            assert folder.is_relative_to(storage.root)
+            assert folder.stat().st_dev == storage.root.stat().st_dev
+    finally:
+        os.umask(old_mask)
+
+
+def test_the_staging_folder_is_removed_after_use(storage: LocalStorage) -> None:
+    with storage.staging() as folder:
+        (folder / "spill").mkdir()
+        (folder / "spill" / "block").write_text("x")
+    assert not folder.exists()
+
+
+def test_the_staging_folder_is_removed_after_an_exception(storage: LocalStorage) -> None:
+    folders = []
+
+    def interrupted() -> None:
+        with storage.staging() as folder:
+            folders.append(folder)
+            (folder / "half.parquet").write_text("PAR1")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not folders[0].exists()
+
+
+def test_two_in_one_process_have_a_staging_folder_each(storage: LocalStorage) -> None:
+    with storage.staging() as first:
+        with storage.staging() as second:
+            assert first != second
+            assert first.is_dir()
+        assert first.is_dir()
+        assert not second.exists()
+
+
+def test_no_table_holds_what_is_staged(storage: LocalStorage) -> None:
+    with storage.staging() as folder:
+        (folder / "half.parquet").write_text("PAR1")
+        for source in ("customer", "accelerometer", "step_trainer"):
+            assert list(storage.list(source)) == []
+
+
+def test_what_a_living_process_stages_is_left_alone_and_what_a_killed_one_left_is_removed(
+    storage: LocalStorage,
+) -> None:
+    with process_in_staging(storage.root) as (process, theirs):
+        assert (theirs / "half.parquet").is_file()
+        with storage.staging():
+            assert (theirs / "half.parquet").is_file()
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert theirs.is_dir(), "a killed process cannot tidy up"
+        with storage.staging() as ours:
+            assert not theirs.exists()
+            assert list(ours.parent.iterdir()) == [ours]
