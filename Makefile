@@ -16,7 +16,7 @@ test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy stedi_assets
+	$(BIN)/mypy stedi_assets benchmarks
 
 dev: $(VENV)/installed  ## The Dagster UI, with the runs of `make run` in it
 	$(BIN)/dagster dev

@@ -243,3 +243,39 @@ def test_another_pseudonym_key_changes_all_tables_but_the_landing_ones(
         assert changed(up_to_date, f"{source}_landing", f"{source}_rejects") == []
     bring_up_to_date(up_to_date)
     assert changed(up_to_date) == []
+
+
+def test_another_pseudonym_key_makes_all_but_landing_anew(
+    up_to_date: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "another key")
+    assert changed(up_to_date, "customer_landing", "customer_rejects") == []
+    assert changed(up_to_date, "customers_curated") == [SIXTH, SEVENTH]
+    bring_up_to_date(up_to_date)
+    assert changed(up_to_date) == []
+
+
+def test_a_damaged_partition_of_a_restated_table_is_mended_by_a_run(up_to_date: Lake) -> None:
+    damaged = file_of(up_to_date, "customer_trusted", "2023-08-06")
+    before = rows_by_date(up_to_date, "customer_trusted")
+    damaged.write_bytes(b"garbage")
+    assert changed(up_to_date) == [SIXTH]
+    assert run(up_to_date, "2023-08-06").success
+    assert rows_by_date(up_to_date, "customer_trusted") == before
+    assert changed(up_to_date) == []
+
+
+def test_a_folder_that_cannot_be_read_is_an_error_and_no_deletion(
+    up_to_date: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the system's refusal, for tests may run as root, who may read everything."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if "accelerometer/landing" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="accelerometer/landing"):
+        changed(up_to_date)

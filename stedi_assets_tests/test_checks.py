@@ -16,6 +16,7 @@ from stedi_assets.privacy.pseudonyms import local_key
 from stedi_assets.tables import TABLES, Zone
 from stedi_assets_tests.end_to_end.landing_files import (
     Record,
+    counts_by_date,
     customer,
     device,
     file_of,
@@ -613,3 +614,23 @@ def test_a_check_that_fails_in_a_run_is_an_error_with_its_figures(lake: Lake) ->
     assert found.metadata["without_consent"].value == 1
     (found,) = evaluations_of(result, "customers_curated", "row_count")
     assert found.passed
+
+
+def test_pairs_are_not_expected_of_who_withdrew_and_is_still_in_older_partitions(
+    tmp_path: Path,
+) -> None:
+    """Ann's readings of the sixth stay until that date is made anew; pairs must not count them."""
+    lake = open_lake(str(tmp_path / "withdrawn"))
+    ann, bob = "ann@test.com", "bob@test.com"
+    land(lake, "customer", "2023-08-06", customer(ann, "s-ann"), customer(bob, "s-bob"))
+    land(lake, "accelerometer", "2023-08-06", phone(ann, 100), phone(bob, 500))
+    assert run(lake, "2023-08-06").success
+    withdrawn = customer(ann, "s-ann", updated=20, consent=None)
+    land(lake, "customer", "2023-08-07", withdrawn)
+    land(lake, "step_trainer", "2023-08-07", device(100, "s-bob"), device(500, "s-bob"))
+    result = run(lake, "2023-08-07")
+    assert result.success
+    assert counts_by_date(lake, "accelerometer_trusted")["2023-08-06"] == 2
+    assert counts_by_date(lake, "machine_learning_curated") == {"2023-08-06": 0, "2023-08-07": 1}
+    failed = [e.check_name for e in result.get_asset_check_evaluations() if not e.passed]
+    assert failed == []

@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -91,19 +91,16 @@ class LocalStorage:
         """
         parent = self.root / _STAGING
         parent.mkdir(parents=True, exist_ok=True)
-        with locked(parent, wait=True):
-            for leftover in parent.iterdir():
-                # A living process holds its folder's lock, and may just be removing it.
-                with suppress(BlockingIOError, FileNotFoundError), locked(leftover):
-                    shutil.rmtree(leftover)
-            folder = Path(tempfile.mkdtemp(dir=parent))
-            lock = locked(folder)
-            lock.__enter__()
-        try:
+        with ExitStack() as at_end:
+            with locked(parent, wait=True):
+                for leftover in parent.iterdir():
+                    # A living process holds its folder's lock, and may just be removing it.
+                    with suppress(BlockingIOError, FileNotFoundError), locked(leftover):
+                        shutil.rmtree(leftover)
+                folder = Path(tempfile.mkdtemp(dir=parent))
+                at_end.enter_context(locked(folder))
+                at_end.callback(shutil.rmtree, folder)
             yield folder
-        finally:
-            shutil.rmtree(folder)
-            lock.__exit__(None, None, None)
 
 
 def _raise(error: OSError) -> None:

@@ -139,3 +139,15 @@ def test_a_lake_below_a_folder_that_reads_as_a_column_is_refused_with_what_to_do
 @pytest.mark.parametrize("folder", ["zone=1", "x", "user", "a=x=1"])
 def test_a_lake_below_another_folder_is_opened(tmp_path: Path, folder: str) -> None:
     assert open_lake(str(tmp_path / folder)).storage.root == tmp_path / folder
+
+
+@pytest.mark.parametrize("folder", ["x=1", "ingestion_date=2020-01-01", "Email=a@test.com"])
+def test_a_path_that_readers_would_take_for_a_column_is_refused(
+    tmp_path: Path, folder: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"take the folder {folder!r} for a column")):
+        open_lake(str(tmp_path / folder / "lake"))
+
+
+def test_a_path_with_any_other_equals_sign_is_taken(tmp_path: Path) -> None:
+    assert open_lake(str(tmp_path / "env=test" / "lake")).storage.root.name == "lake"
