@@ -7,11 +7,8 @@ the key of its pseudonyms. How rows depend on rows of other dates is not seen he
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from datetime import date
 from pathlib import Path
-
-import duckdb
 
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake
@@ -57,14 +54,7 @@ def landing_stamps(
 
 def _stamps(engine: DuckDBEngine, files: Mapping[date, Path]) -> dict[date, str | None]:
     """What the partitions in `files` note, by date; None where it cannot be read."""
-    found: dict[date, str | None] = dict.fromkeys(files)
-    try:
-        found |= engine.stamps(files)
-    except duckdb.Error:  # one damaged file fails them all
-        for day, file in files.items():
-            with suppress(duckdb.Error):
-                found |= engine.stamps({day: file})
-    return found
+    return {**dict.fromkeys(files), **engine.stamps(engine.readable(files))}
 
 
 def _stamp(engine: DuckDBEngine, table: Table, landed: dict[Source, str]) -> str:

@@ -1,7 +1,8 @@
 """Reading a day's landing files into rows and rejects, with DuckDB's JSON reader.
 
-One set of SQL expressions says what a good record is. The fast path runs it over all files at
-once; a file that holds anything else is cut into records first, and they are judged one by one.
+One set of SQL expressions says what a good record is. The fast path runs it over all files at once
+and wants a row for every line; a file that gives anything else is read on its own, and one that
+DuckDB cannot read is cut into records first, which are judged one by one.
 """
 
 from __future__ import annotations
