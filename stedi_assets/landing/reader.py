@@ -302,7 +302,12 @@ def _as_text(key: str) -> str:
     return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-_BAD_FILE = (duckdb.InvalidInputException, duckdb.IOException, duckdb.ConversionException)
+_BAD_FILE = (
+    duckdb.InvalidInputException,
+    duckdb.IOException,
+    duckdb.ConversionException,
+    UnicodeDecodeError,  # DuckDB's message quotes the file, and may cut a character in two
+)
 
 
 def _typed(column: Column, raw: str) -> str:

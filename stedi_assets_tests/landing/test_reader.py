@@ -889,3 +889,13 @@ def test_the_two_zeros_are_one(day: Day, beside: str) -> None:
     rows, _ = day.read({"a.json": record + beside})
     (row,) = rows
     assert [math.copysign(1, value) for value in row[2:]] == [1, 1, 1]
+
+
+def test_an_error_that_quotes_half_a_character_is_an_error_like_others(day: Day) -> None:
+    """DuckDB quotes the beginning of what it cannot read, to a byte and not to a character."""
+    for padding in range(60):
+        user = "x" * padding + "\U00010000" * 20
+        record = f'{{"user":"{user}","timestamp":1,"x":1,"y":1,"z":1}}'
+        rows, rejects = day.read({"array.json": f"[{record}]"})
+        assert rows == [(user, 1, 1.0, 1.0, 1.0)]
+        assert rejects == []
