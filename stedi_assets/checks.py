@@ -3,22 +3,34 @@
 They report; what must not be published at all, `contract.py` stops before.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from typing import Any
 
 import dagster as dg
 
+from stedi_assets.dates import days
 from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted, trimmed
 from stedi_assets.lake import Lake
-from stedi_assets.landing.files import files_by_date, fingerprint
+from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
-from stedi_assets.partitions import DAILY, days
-from stedi_assets.tables import PARTITION, TABLES, Source, Table, Zone, landing_table, rejects_table
-
-MOST_REJECTED = 0.05
-"""The share of a day's records above which its rejects are an error that stops what follows."""
+from stedi_assets.making import landing_stamp
+from stedi_assets.partitions import DAILY
+from stedi_assets.reconcile import Stale, examine
+from stedi_assets.resources import landed_now
+from stedi_assets.tables import (
+    MOST_REJECTED,
+    PARTITION,
+    TABLES,
+    Source,
+    Table,
+    Zone,
+    landing_table,
+    rejects_table,
+)
 
 
 @dataclass(frozen=True)
@@ -199,11 +211,13 @@ def landing_row_count(stored: Stored) -> Finding:
     rows, rejected = stored.rows, stored.of(rejects_table(source)).rows
     landed = files_by_date(stored.lake, source)
     files = stored.lake.fetch(landing_table(source), stored.days)
-    stamps, counted = stored.engine.stamps(files), stored.engine.notes("records", files)
+    stamps, counted = (stored.engine.notes(name, files) for name in ("stamp", "records"))
     figures = {}
     for day in stored.days:
         landing_files = landed.get(day, [])
-        if day in counted and stamps.get(day) == fingerprint(landing_files):
+        if day in counted and stamps.get(day) == landing_stamp(
+            stored.engine, source, landing_files
+        ):
             records = int(counted[day])  # as the reader counted them, before it read them
         else:
             records = count_records(stored.lake.storage.fetch(f.key) for f in landing_files)
@@ -373,25 +387,84 @@ def checks_step(name: str, tables: Sequence[Table]) -> dg.AssetChecksDefinition:
         }
         for key in context.selected_asset_check_keys:
             table, function = checks[key]
-            yield _result(key, function(looked_at[table]))
+            yield dg.AssetCheckResult(**_told(key, function(looked_at[table])))
 
     return check
 
 
-def _result(key: dg.AssetCheckKey, finding: Finding) -> dg.AssetCheckResult:
+def evaluations(
+    lake: Lake, engine: DuckDBEngine, table: Table, dates: Sequence[date]
+) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the checks of a table find in some partitions, for a run that is none of its checks'."""
+    stored = Stored(lake, engine, table, dates)
+    for name, function in checks_of(table).items():
+        key = dg.AssetCheckKey(dg.AssetKey(table.name), name)
+        partition = dates[0].isoformat() if len(dates) == 1 else None
+        yield dg.AssetCheckEvaluation(**_told(key, function(stored)), partition=partition)
+
+
+def _told(key: dg.AssetCheckKey, finding: Finding) -> dict[str, Any]:
+    """A finding as Dagster's results and evaluations take it."""
     by_date = {day.isoformat(): dict(figures) for day, figures in finding.figures.items()}
     figures = next(iter(by_date.values())) if len(by_date) == 1 else {"by_date": by_date}
-    return dg.AssetCheckResult(
-        passed=finding.passed,
-        asset_key=key.asset_key,
-        check_name=key.name,
-        severity=dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
-        description=finding.sentence,
-        metadata={"finding": finding.sentence, **figures},
+    return {
+        "asset_key": key.asset_key,
+        "check_name": key.name,
+        "passed": finding.passed,
+        "severity": dg.AssetCheckSeverity.ERROR if finding.is_error else dg.AssetCheckSeverity.WARN,
+        "description": finding.sentence,
+        "metadata": {"finding": finding.sentence, **figures},
+    }
+
+
+def up_to_date(table: Table, stale: Iterable[Stale]) -> Finding:
+    """Every partition holds what the table's definition gives over everything landed."""
+    found = {partition.day: partition for partition in stale if partition.table == table}
+    rows = sum(p.missing + p.extra + p.changed for p in found.values())
+    whys = Counter(p.why for p in found.values())
+    return Finding(
+        not found,
+        f"{len(found):,} partitions are not what they should be, by {rows:,} rows: "
+        + ", ".join(f"{why} {count:,}" for why, count in whys.items())
+        if found
+        else "Every partition holds what the definition gives",
+        {
+            day: {"missing": p.missing, "extra": p.extra, "changed": p.changed}
+            for day, p in found.items()
+        },
+        is_error=False,  # it puts itself right
     )
 
 
+def up_to_date_evaluations(stale: Sequence[Stale]) -> Iterator[dg.AssetCheckEvaluation]:
+    """What the check `up_to_date` of every table finds, of what a reconciliation found."""
+    for key in UP_TO_DATE.check_keys:
+        table = TABLES[key.asset_key.to_user_string()]
+        yield dg.AssetCheckEvaluation(**_told(key, up_to_date(table, stale)))
+
+
+@dg.multi_asset_check(
+    name="check_up_to_date",
+    specs=[
+        dg.AssetCheckSpec("up_to_date", asset=name, description=up_to_date.__doc__)
+        for name in TABLES
+    ],
+    can_subset=True,
+)
+def UP_TO_DATE(  # noqa: N802 - one of the checks, as below
+    context: dg.AssetCheckExecutionContext,
+    lake: dg.ResourceParam[Lake],
+    engine: dg.ResourceParam[DuckDBEngine],
+) -> Iterator[dg.AssetCheckResult]:
+    """Looks at all partitions of all tables at once: without partitions of its own."""
+    stale = examine(lake, engine, landed_now(lake)).stale
+    for key in context.selected_asset_check_keys:
+        table = TABLES[key.asset_key.to_user_string()]
+        yield dg.AssetCheckResult(**_told(key, up_to_date(table, stale)))
+
+
 CHECKS = [
+    UP_TO_DATE,
     *(
         checks_step(f"check_{source}_landing", [landing_table(source), rejects_table(source)])
         for source in Source

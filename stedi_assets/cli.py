@@ -11,20 +11,21 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from stedi_assets.sample_data import MANIFEST, write_sample
-from stedi_assets.tables import TABLES, Source
+from stedi_assets.tables import TABLES
 
 if TYPE_CHECKING:
+    from stedi_assets.dates import Stretch
     from stedi_assets.engines.duckdb import DuckDBEngine
     from stedi_assets.lake import Lake
-    from stedi_assets.partitions import Stretch
+    from stedi_assets.reconcile import Stale
 
 _DATE = click.DateTime(["%Y-%m-%d"])
 
@@ -51,7 +52,8 @@ def run(
     r"""Bring the lake up to date.
 
     Finds the dates whose landing files are new or changed, makes their partitions in Dagster runs,
-    one for each unbroken stretch of dates, and prints what the tables hold.
+    one for each unbroken stretch of dates; then makes again what they changed on other dates, and
+    what was damaged or deleted; and prints what the tables hold.
 
     \b
     stedi run
@@ -61,36 +63,90 @@ def run(
         raise click.UsageError("--date goes without --from and --to.")
     if first and last and first > last:
         raise click.UsageError("--from is later than --to.")
-    from stedi_assets.resources import start_date
-
-    with _told_without_traceback(ValueError):
-        start_date()
-    from stedi_assets.changes import changed_dates
-    from stedi_assets.partitions import stretches
+    from stedi_assets.dates import stretches
+    from stedi_assets.reconcile import settled, unread
+    from stedi_assets.resources import landed_now
 
     tables = _selected(select)
+    earliest, latest = only or first or datetime.min, only or last or datetime.max
     with _opened_lake() as (lake, engine):
         with _told_without_traceback(ValueError):
-            changed = changed_dates(lake, engine, [TABLES[name] for name in tables])
-        earliest = min(filter(None, [only or first]), default=datetime.min).date()
-        latest = max(filter(None, [only or last]), default=datetime.max).date()
-        wanted = [day for day in changed if earliest <= day <= latest]
-        within = [day for day in wanted if start_date() <= day <= datetime.now(UTC).date()]
-        outside = sorted(set(wanted) - set(within))
-        for day in outside:
-            click.echo(_outside(lake, day, start_date()), err=True)
-        if not changed and not any(map(lake.partitions, TABLES.values())):
+            landed = landed_now(lake)
+        for problem in landed.misplaced:
+            click.echo(f"Error: {problem}", err=True)
+        changed = {
+            source: [day for day in why if earliest.date() <= day <= latest.date()]
+            for source, why in unread(lake, engine, landed).items()
+        }
+        if not any(landed.by_date.values()) and not any(map(lake.partitions, TABLES.values())):
+            if landed.misplaced:
+                sys.exit(1)
             raise click.ClickException(
                 f"there are no landing files below {lake.storage.root}. Put them into "
                 "customer/landing and the others, or make some up with `stedi sample`."
             )
-        if not wanted:
-            narrowed = only or first or last or select
-            click.echo(f"All tables{' asked for' if narrowed else ''} are up to date.")
-        ok = not outside
-        for number, stretch in enumerate(found := stretches(within), 1):
-            click.echo(f"Run {number} of {len(found)}: ingestion date {stretch}")
-            ok = _run(stretch, tables if select else None) and ok
+        ok = not landed.misplaced
+        made: set[tuple[str, date]] = set()
+        found = stretches(set().union(*changed.values())) if tables else []
+        for number, stretch in enumerate(found, 1):
+            from stedi_assets.jobs import tables_after
+
+            sources = [
+                source for source, days in changed.items() if any(d in stretch for d in days)
+            ]
+            wanted = [name for name in tables_after(sources) if name in tables]
+            if wanted:
+                click.echo(f"Run {number} of {len(found)}: ingestion date {stretch}")
+                ok = _run_dates(stretch, wanted, made) and ok
+        if not settled(lake, engine, landed, made):
+            click.echo("Reconciliation: looking for partitions that should hold other rows")
+            ok = _reconcile(False, only or first, only or last, tables if select else None) and ok
+        elif not made:
+            click.echo("All tables are up to date.")
+        _print_counts(lake, _count(lake, engine))
+    sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def status(form: str) -> None:
+    """Print which partitions do not hold what they should, and why.
+
+    Reads every row of every partition. `stedi run` and `stedi reconcile` put right what it prints.
+    """
+    from stedi_assets.reconcile import examine
+    from stedi_assets.resources import landed_now
+
+    with _opened_lake() as (lake, engine):
+        with _told_without_traceback(ValueError):
+            landed = landed_now(lake)
+        stale = examine(lake, engine, landed).stale
+    if form == "json":
+        click.echo(json.dumps(_as_json(stale, landed.misplaced), indent=2))
+        return
+    for problem in landed.misplaced:
+        click.echo(f"Error: {problem}", err=True)
+    _print_stale(stale)
+
+
+@main.command()
+@click.option("--dry-run", is_flag=True, help="Only print what would be made again.")
+def reconcile(dry_run: bool) -> None:
+    """Make every partition again that does not hold what its definition gives.
+
+    After late or withdrawn consent, replaced or deleted landing files, a changed definition, a
+    partition that was damaged or deleted by hand. Reads every row of every partition.
+    """
+    from stedi_assets.reconcile import examine
+    from stedi_assets.resources import landed_now
+
+    with _opened_lake() as (lake, engine):
+        with _told_without_traceback(ValueError):
+            landed = landed_now(lake)
+        if dry_run:
+            _print_stale(examine(lake, engine, landed).stale)
+            return
+        ok = _reconcile(True)
         _print_counts(lake, _count(lake, engine))
     sys.exit(0 if ok else 1)
 
@@ -137,8 +193,10 @@ def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
 @contextmanager
 def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     from stedi_assets.lake import open_lake
-    from stedi_assets.resources import duckdb_resource, lake_root, open_engine
+    from stedi_assets.resources import lake_root, open_engine, start_date
 
+    with _told_without_traceback(ValueError):
+        start_date()
     with _told_without_traceback(ValueError):
         lake = open_lake(lake_root())
     if not lake.storage.root.is_dir():
@@ -146,7 +204,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
             f"there is no lake at {lake.storage.root}. Set STEDI_LAKE to the folder that holds "
             "customer/landing and the others, or make one up with `stedi sample`."
         )
-    with open_engine(lake, duckdb_resource()) as engine:
+    with open_engine(lake) as engine:
         yield lake, engine
 
 
@@ -187,27 +245,73 @@ def entry_point() -> None:
     os._exit(status)
 
 
-def _run(stretch: Stretch, tables: list[str] | None) -> bool:
+def _run_dates(stretch: Stretch, tables: list[str], made: set[tuple[str, date]]) -> bool:
     from stedi_assets.runs import run_dates
 
+    with _collecting_garbage(), _told_without_traceback(ValueError):
+        return run_dates(stretch, tables, click.echo, made)
+
+
+def _reconcile(
+    everything: bool,
+    first: datetime | None = None,
+    last: datetime | None = None,
+    tables: list[str] | None = None,
+) -> bool:
+    from stedi_assets.runs import run_reconciliation
+
+    what = {
+        "everything": everything,
+        "first": first and first.date().isoformat(),
+        "last": last and last.date().isoformat(),
+        "tables": tables,
+    }
+    with _collecting_garbage(), _told_without_traceback(ValueError):
+        return run_reconciliation(click.echo, what)
+
+
+@contextmanager
+def _collecting_garbage() -> Iterator[None]:
+    """What `entry_point` turned off, for as long as garbage is made."""
     gc.freeze()
     gc.enable()
-    try:
-        return run_dates(stretch, tables, click.echo)
-    except ValueError as error:
-        raise click.ClickException(str(error)) from error
+    yield
+    gc.disable()
 
 
-def _outside(lake: Lake, day: date, first: date) -> str:
-    """What to say of a date that has no partition: which files, and what to do."""
-    from stedi_assets.landing.files import files_by_date
+def _print_stale(stale: list[Stale]) -> None:
+    """Print partitions that are not right, a line for each."""
+    if not stale:
+        click.echo("Every partition holds what it should.")
+        return
+    columns = ("missing", "extra", "changed")
+    heads = "".join(f"{name:>12}" for name in columns)
+    click.echo(f"{'table':<26}{'ingestion date':<16}{heads}  why")
+    for found in stale:
+        figures = "".join(f"{getattr(found, name):>12,}" for name in columns)
+        why = found.why + (", held back: too many rejects of its date" if found.held_back else "")
+        click.echo(f"{found.table.name:<26}{found.day!s:<16}{figures}  {why}")
+    rows = sum(found.missing + found.extra + found.changed for found in stale)
+    click.echo(f"{len(stale):,} partitions are not what they should be, by {rows:,} rows.")
 
-    files = [file.key for source in Source for file in files_by_date(lake, source).get(day, [])]
-    if day < first:
-        remedy = f"before the first partition, {first}: set STEDI_START_DATE to {day} or earlier"
-    else:
-        remedy = "in the future: give the files the date on which they came"
-    return f"Error: {', '.join(files)}: the ingestion date {day} is {remedy}."
+
+def _as_json(stale: list[Stale], misplaced: Sequence[str]) -> dict[str, object]:
+    return {
+        "up_to_date": not stale,
+        "stale": [
+            {
+                "table": found.table.name,
+                "ingestion_date": found.day.isoformat(),
+                "why": found.why,
+                "missing": found.missing,
+                "extra": found.extra,
+                "changed": found.changed,
+                "held_back": found.held_back,
+            }
+            for found in stale
+        ],
+        "misplaced": list(misplaced),
+    }
 
 
 def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:

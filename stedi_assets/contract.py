@@ -51,35 +51,41 @@ def verify_columns(table: Table, day: date, columns: Iterable[str]) -> None:
 
 
 def verify(
-    engine: DuckDBEngine, table: Table, day: date, file: Path, statistics: FileStatistics
+    engine: DuckDBEngine,
+    table: Table,
+    files: Mapping[date, Path],
+    statistics: Mapping[date, FileStatistics],
 ) -> None:
-    """Hold a finished file against the registry.
+    """Hold finished files against the registry.
 
     Raises:
         BrokenContractError: the columns are not the registry's, a required column has nulls, or a
             key occurs more than once.
     """
     expected = {column.name: SQL_TYPES[column.type] for column in table.columns}
-    if list(statistics.types.items()) != list(expected.items()):
-        rule = f"its columns are {dict(statistics.types)}, the registry has {expected}"
-        raise BrokenContractError(table, day, rule, statistics.rows)
-    for name in table.required_names:
-        if statistics.nulls[name]:
-            example = _example(engine, table, file, f"{quoted(name)} IS NULL")
-            rule = f"the required column {name} has nulls"
-            raise BrokenContractError(table, day, rule, statistics.nulls[name], example)
-    if table.key:
+    for day, found in statistics.items():
+        if list(found.types.items()) != list(expected.items()):
+            rule = f"its columns are {dict(found.types)}, the registry has {expected}"
+            raise BrokenContractError(table, day, rule, found.rows)
+        for name in table.required_names:
+            if found.nulls[name]:
+                example = _example(engine, table, files[day], f"{quoted(name)} IS NULL")
+                rule = f"the required column {name} has nulls"
+                raise BrokenContractError(table, day, rule, found.nulls[name], example)
+    if table.key and files:
         key = ", ".join(map(quoted, table.key))
-        repeated = f"({key}) IN (SELECT ({key}) FROM rows GROUP BY ALL HAVING count(*) > 1)"
-        ((rows,),) = engine.connection.execute(
-            f"WITH rows AS (FROM read_parquet($file)) SELECT count(*) FROM rows WHERE {repeated}",
-            {"file": file_names([file])},
+        repeated = engine.connection.execute(
+            f"SELECT filename, sum(n)::BIGINT FROM (SELECT filename, count(*) AS n "
+            f"FROM read_parquet($files, filename = true) GROUP BY filename, {key} "
+            "HAVING count(*) > 1) GROUP BY filename LIMIT 1",
+            {"files": file_names(files.values())},
         ).fetchall()
-        if rows:
+        for name, rows in repeated:
+            (day,) = (day for day, file in files.items() if str(file) == name)
             rule = f"the key ({', '.join(table.key)}) occurs more than once"
-            raise BrokenContractError(
-                table, day, rule, rows, _example(engine, table, file, repeated)
-            )
+            condition = f"({key}) IN (SELECT ({key}) FROM rows GROUP BY ALL HAVING count(*) > 1)"
+            example = _example(engine, table, files[day], condition)
+            raise BrokenContractError(table, day, rule, rows, example)
 
 
 def _example(engine: DuckDBEngine, table: Table, file: Path, condition: str) -> dict[str, object]:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import dagster as dg
 
-from stedi_assets.assets import curated, trusted
+from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.assets.landing import LANDING
+from stedi_assets.assets.specs import derived_asset
 from stedi_assets.checks import CHECKS
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
-from stedi_assets.jobs import BRING_UP_TO_DATE
-from stedi_assets.resources import resources
+from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE
+from stedi_assets.run_resources import resources
+from stedi_assets.sensors import every_night, finished_runs, landing_files
 
 defs = dg.Definitions(
     assets=[
         *LANDING,
-        trusted.customer_trusted,
-        trusted.accelerometer_trusted,
-        curated.customers_curated,
-        trusted.step_trainer_trusted,
-        curated.machine_learning_curated,
+        *map(derived_asset, DEFINITIONS.values()),
     ],
     asset_checks=CHECKS,
-    jobs=[BRING_UP_TO_DATE],
+    jobs=[BRING_UP_TO_DATE, RECONCILE],
+    sensors=[landing_files, finished_runs],
+    schedules=[every_night],
     resources={**resources(), IO_MANAGER_KEY: lake_io_manager},
     executor=dg.in_process_executor,
 )

@@ -7,18 +7,19 @@ contract, publish. How tables are computed and where they lie, it asks others.
 from __future__ import annotations
 
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import ibis
 import ibis.expr.types as ir
 
 from stedi_assets import contract
-from stedi_assets.changes import landing_stamps
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
+from stedi_assets.making import Upstream, make, stored_partitions
 from stedi_assets.metadata import of_partition
-from stedi_assets.partitions import Stretch, days
 from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
@@ -63,20 +64,7 @@ class LakeIOManager(dg.IOManager):
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
         staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
-        statistics = self.engine.statistics(table, staged.files)
-        for day, file in staged.files.items():
-            contract.verify(self.engine, table, day, file, statistics[day])
-        sizes = {day: file.stat().st_size for day, file in staged.files.items()}
-        for day, file in staged.files.items():
-            self.lake.publish(table, day, file)
-        for day in staged.files:
-            figures = of_partition(
-                table,
-                statistics[day],
-                uri=self.lake.storage.uri(self.lake.partition_key(table, day)),
-                size=sizes[day],
-                sql=staged.sql,
-            )
+        for day, figures in publish(self.lake, self.engine, table, staged).items():
             partition = day.isoformat()
             if day in wanted:
                 context.step_context.add_asset_metadata(figures, context.asset_key, partition)
@@ -87,13 +75,48 @@ class LakeIOManager(dg.IOManager):
 
     def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
         """Write the partitions of the run, and those that it restates, into finished files."""
-        stored = self.engine.readable(self.lake.fetch(table)) if table.restated else {}
-        stamps = landing_stamps(self.lake, self.engine, table, {*wanted, *stored})
         expression = rows if isinstance(rows, ir.Table) else ibis.memtable(rows)
         contract.verify_columns(table, wanted[0], expression.columns)
-        # A DataFrame has dates as moments.
-        expression = expression.mutate(**{PARTITION: expression[PARTITION].cast("date")})
-        return self.engine.write(table, expression, wanted, stored, stamps)
+        if not isinstance(rows, ir.Table):  # a DataFrame has dates as moments
+            expression = expression.mutate(**{PARTITION: expression[PARTITION].cast("date")})
+        definition = DEFINITIONS.get(table.name)
+        if definition is None:  # a landing table, filled by an asset that reads no landing files
+            files = self.engine.write(table, expression, wanted, {})
+            return self.engine.sealed(table, files, self.engine.sql(expression))
+        read = {
+            name: stored_partitions(self.lake, self.engine, TABLES[name])
+            for name in definition.needs
+        }
+        stored = stored_partitions(self.lake, self.engine, table) if table.restated else {}
+        return make(Upstream(self.engine, definition, read), expression, wanted, stored)
+
+
+def publish(
+    lake: Lake, engine: DuckDBEngine, table: Table, staged: Staged
+) -> dict[date, dict[str, Any]]:
+    """Make finished files the content of their partitions, if all of them keep the contract.
+
+    Returns:
+        What Dagster is told of each partition.
+
+    Raises:
+        BrokenContractError: a partition breaks the registry's rules; nothing is published.
+    """
+    statistics = engine.statistics(table, staged.files)
+    contract.verify(engine, table, staged.files, statistics)
+    sizes = {day: file.stat().st_size for day, file in staged.files.items()}
+    for day, file in staged.files.items():
+        lake.publish(table, day, file)
+    return {
+        day: of_partition(
+            table,
+            statistics[day],
+            uri=lake.storage.uri(lake.partition_key(table, day)),
+            size=sizes[day],
+            sql=staged.sql,
+        )
+        for day in staged.files
+    }
 
 
 @dg.io_manager(required_resource_keys={"lake", "engine"})

@@ -1,11 +1,101 @@
-"""The jobs that people and sensors start."""
+"""The jobs that people, sensors and schedules start."""
 
-from __future__ import annotations
+from collections.abc import Callable, Iterable
+from datetime import date
+from typing import Any
 
 import dagster as dg
 
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
+from stedi_assets.engines.duckdb import DuckDBEngine, Staged
+from stedi_assets.io_manager import publish
+from stedi_assets.lake import Lake
+from stedi_assets.reconcile import Stale, reconcile
+from stedi_assets.resources import landed_now
+from stedi_assets.tables import Source, Table, landing_table, rejects_table
+
+ONE_AT_A_TIME = {"stedi/writes": "lake"}
+"""The tag by which Dagster's queue, as dagster_home/dagster.yaml limits it, knows runs that write
+the lake. Each may write earlier partitions of the customer tables, so two would write the same."""
+
 BRING_UP_TO_DATE = dg.define_asset_job(
     "bring_up_to_date",
-    selection=dg.AssetSelection.all(),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.checks(*UP_TO_DATE.check_keys),
     description="Reads the landing files of the chosen dates and makes all tables from them.",
+    tags=ONE_AT_A_TIME,
 )
+
+
+def tables_after(sources: Iterable[Source]) -> list[str]:
+    """The names of the tables that hang on the landing files of some sources."""
+    found = {table(source).name for source in sources for table in (landing_table, rejects_table)}
+    for name, definition in DEFINITIONS.items():
+        if found & definition.needs.keys():
+            found.add(name)
+    return sorted(found)
+
+
+class What(dg.Config):
+    """What to reconcile.
+
+    Attributes:
+        everything: whether to read the rows of all partitions, or only those of files that changed
+            since the last time.
+        first: the first ingestion date to put right, YYYY-MM-DD; all without it.
+        last: the last one.
+        tables: the names of the tables to put right; all without it.
+    """
+
+    everything: bool = True
+    first: str | None = None
+    last: str | None = None
+    tables: list[str] | None = None
+
+    def has(self, stale: Stale) -> bool:
+        """Whether a partition is to be put right."""
+        earliest = date.fromisoformat(self.first) if self.first else date.min
+        latest = date.fromisoformat(self.last) if self.last else date.max
+        return earliest <= stale.day <= latest and (
+            self.tables is None or stale.table.name in self.tables
+        )
+
+
+@dg.op(tags={"kind": "duckdb"})
+def make_again(
+    context: dg.OpExecutionContext,
+    config: What,
+    lake: dg.ResourceParam[Lake],
+    engine: dg.ResourceParam[DuckDBEngine],
+) -> None:
+    """Finds partitions that do not hold what their definition gives, and makes them again."""
+    tell: Callable[[Any], None] = (
+        context.log_event
+    )  # which takes check evaluations, but not by type
+    made: dict[Table, set[date]] = {}
+
+    def replace(table: Table, staged: Staged) -> None:
+        for day, figures in publish(lake, engine, table, staged).items():
+            tell(dg.AssetMaterialization(table.name, metadata=figures, partition=day.isoformat()))
+            made.setdefault(table, set()).add(day)
+
+    found = reconcile(
+        lake, engine, landed_now(lake), replace, everything=config.everything, only=config.has
+    )
+    for table, days in made.items():
+        for evaluation in evaluations(lake, engine, table, sorted(days)):
+            tell(evaluation)
+    left = [stale for stale in found if stale.held_back or not config.has(stale)]
+    for state in (found, left) if found else (left,):
+        for evaluation in up_to_date_evaluations(state):
+            tell(evaluation)
+
+
+@dg.job(
+    name="reconcile",
+    description="Makes every partition again that does not hold what its definition gives: after "
+    "late or withdrawn consent, replaced files, a changed definition, a damaged or deleted file.",
+    tags=ONE_AT_A_TIME,
+)
+def RECONCILE() -> None:  # noqa: N802 - a job, as the one above
+    make_again()

@@ -1,13 +1,10 @@
-"""The partitions of all tables, and which of one table's a partition of another may need."""
+"""The partitions of all tables, as Dagster knows them, and which a partition may need of others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import date, timedelta
-
 import dagster as dg
 
+from stedi_assets.assets.definition import Need
 from stedi_assets.resources import start_date
 
 DAILY = dg.DailyPartitionsDefinition(start_date=start_date().isoformat(), end_offset=1)
@@ -16,37 +13,9 @@ DAILY = dg.DailyPartitionsDefinition(start_date=start_date().isoformat(), end_of
 SINGLE_RUN = dg.BackfillPolicy.single_run()
 
 EVERY_DATE = dg.AllPartitionMapping()
-"""For small tables, in which a later record changes what an earlier one means."""
-
 UP_TO_THIS_DATE = dg.TimeWindowPartitionMapping(start_offset=-36500, end_offset=0)
-"""For readings: what comes later adds rows to later dates only."""
 
-
-@dataclass(frozen=True)
-class Stretch:
-    """An unbroken stretch of dates, both ends included."""
-
-    first: date
-    last: date
-
-    def __contains__(self, day: object) -> bool:
-        return isinstance(day, date) and self.first <= day <= self.last
-
-    def __str__(self) -> str:
-        return str(self.first) if self.first == self.last else f"{self.first} to {self.last}"
-
-
-def days(keys: Iterable[str]) -> list[date]:
-    """Partition keys as dates."""
-    return [date.fromisoformat(key) for key in keys]
-
-
-def stretches(dates: Iterable[date]) -> list[Stretch]:
-    """The fewest stretches that hold exactly the given dates, in order."""
-    found: list[Stretch] = []
-    for day in sorted(dates):
-        if found and day - found[-1].last <= timedelta(days=1):
-            found[-1] = Stretch(found[-1].first, day)
-        else:
-            found.append(Stretch(day, day))
-    return found
+MAPPINGS: dict[Need, dg.PartitionMapping] = {
+    Need.EVERY_DATE: EVERY_DATE,
+    Need.SAME_MOMENTS: UP_TO_THIS_DATE,
+}

@@ -1,21 +1,21 @@
-"""What runs need from outside: the settings of the environment, the lake and the engine.
+"""What the lakehouse needs from outside: the settings of the environment, the lake and the engine.
 
-The only module that reads the environment.
+The only module that reads the environment. What of it are Dagster resources: `run_resources.py`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import date
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, date, datetime
 from pathlib import Path
 
-import dagster as dg
-from dagster_duckdb import DuckDBResource
+import duckdb
 
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import Lake
+from stedi_assets.landing.files import Landed, look
 from stedi_assets.privacy.pseudonyms import local_key
 
 
@@ -56,39 +56,28 @@ def pseudonym_key(lake: Lake) -> str:
     return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)
 
 
-@dg.resource(config_schema={"root": dg.Field(str, description="A local folder.")})
-def lake_resource(context: dg.InitResourceContext) -> Lake:
-    """The lake that runs read and write."""
-    return open_lake(context.resource_config["root"])
+def landed_now(lake: Lake) -> Landed:
+    """The landing files that there are, for the partitions from the first one to today's."""
+    return look(lake, start_date(), datetime.now(UTC).date())
 
 
-@contextmanager
-def open_engine(lake: Lake, duckdb: DuckDBResource) -> Iterator[DuckDBEngine]:
-    """An engine over the lake, with a private folder on the lake's disk."""
-    with lake.staging() as folder, duckdb.get_connection() as connection:
-        yield DuckDBEngine(connection, pseudonym_key(lake), folder)
-
-
-@dg.resource(required_resource_keys={"duckdb", "lake"})
-def engine_resource(context: dg.InitResourceContext) -> Iterator[DuckDBEngine]:
-    """DuckDB in memory, one for all steps of a run in this process."""
-    with open_engine(context.resources.lake, context.resources.duckdb) as engine:
-        yield engine
-
-
-def duckdb_resource() -> DuckDBResource:
-    """DuckDB in memory: the lake's files are the only state.
+def duckdb_settings() -> dict[str, str]:
+    """DuckDB's settings.
 
     What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the lake's disk.
     """
-    limit = os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"
-    return DuckDBResource(database=":memory:", connection_config={"memory_limit": limit})
+    return {"memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"}
 
 
-def resources() -> dict[str, object]:
-    """The resources of all assets and checks but the IO manager, as the environment says."""
-    return {
-        "lake": lake_resource.configured({"root": lake_root()}),
-        "duckdb": duckdb_resource(),
-        "engine": engine_resource,
-    }
+def in_memory() -> duckdb.DuckDBPyConnection:
+    """DuckDB in memory: the lake's files are the only state."""
+    return duckdb.connect(config={**duckdb_settings()})
+
+
+@contextmanager
+def open_engine(
+    lake: Lake, connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] = in_memory
+) -> Iterator[DuckDBEngine]:
+    """An engine over the lake, with a private folder on the lake's disk."""
+    with lake.staging() as folder, connect() as connection:
+        yield DuckDBEngine(connection, pseudonym_key(lake), folder)

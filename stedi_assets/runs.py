@@ -6,7 +6,9 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster._core.instance import InstanceRef
@@ -15,50 +17,90 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
+from stedi_assets.dates import Stretch
 from stedi_assets.definitions import defs
-from stedi_assets.jobs import BRING_UP_TO_DATE
+from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
 from stedi_assets.lake.storage import locked
-from stedi_assets.partitions import Stretch
 from stedi_assets.resources import dagster_home
-from stedi_assets.tables import TABLES
+
+_NOT_QUEUED = dict.fromkeys(ONE_AT_A_TIME, "no place in the queue")
+"""Instead of the jobs' tag: a run here waits for the lake by itself, and if it is killed, the runs
+of the queue do not wait for it."""
 
 _NO_CAPTURE = "dagster._core.storage.noop_compute_log_manager", "NoOpComputeLogManager"
 
 
-def run_dates(stretch: Stretch, tables: Sequence[str] | None, tell: Callable[[str], None]) -> bool:
+def run_dates(
+    stretch: Stretch,
+    tables: Sequence[str],
+    tell: Callable[[str], None],
+    made: set[tuple[str, date]],
+) -> bool:
     """Make the partitions of a stretch of dates, as one run.
 
     The run is kept in the Dagster instance of `DAGSTER_HOME`, where the UI finds it.
 
     Args:
         stretch: the ingestion dates.
-        tables: the names of the tables to make; all without it.
+        tables: the names of the tables to make.
         tell: takes a line for people whenever there is something to tell.
+        made: takes the table names and dates of the partitions that were made.
 
     Returns:
         Whether the run succeeded and every check passed or only warned.
     """
-    job = defs.resolve_job_def(BRING_UP_TO_DATE.name)
-    run_id = str(uuid.uuid4())
     first, last = stretch.first.isoformat(), stretch.last.isoformat()
     several = {
         ASSET_PARTITION_RANGE_START_TAG: first,
         ASSET_PARTITION_RANGE_END_TAG: last,
     }
-    with _instance(tell) as instance:
-        narrator = _Narrator(tell)
+    narrator = _Narrator(tell)
+    success = _run(
+        BRING_UP_TO_DATE.name,
+        narrator,
+        partition_key=first if first == last else None,
+        tags=several if first != last else {},
+        asset_selection=[dg.AssetKey(name) for name in tables],
+    )
+    if not_made := [name for name in tables if name not in narrator.made]:
+        tell(f"  not made: {', '.join(not_made)}")
+    made |= {(name, day) for name, days in narrator.made.items() for day in days}
+    return success
+
+
+def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> bool:
+    """Make every partition again that does not hold what it should, as one run.
+
+    Args:
+        tell: takes a line for people whenever there is something to tell.
+        what: see `jobs.What`.
+
+    Returns:
+        Whether the run succeeded, and found no error that stays.
+    """
+    narrator = _Narrator(tell)
+    config = {"ops": {"make_again": {"config": {k: v for k, v in what.items() if v is not None}}}}
+    success = _run(RECONCILE.name, narrator, run_config=config)
+    if success and not narrator.made:
+        tell("  every partition holds what it should")
+    return success
+
+
+def _run(
+    job: str, narrator: _Narrator, run_config: dict[str, Any] | None = None, **more: Any
+) -> bool:
+    run_id = str(uuid.uuid4())
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    with _instance(narrator.tell) as instance:
         instance.add_event_listener(run_id, narrator)
-        result = job.execute_in_process(
-            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        result = defs.resolve_job_def(job).execute_in_process(
+            run_config={**quiet, **(run_config or {})},
             instance=instance,
-            partition_key=first if first == last else None,
-            tags=several if first != last else None,
-            asset_selection=[dg.AssetKey(name) for name in tables] if tables else None,
             raise_on_error=False,
             run_id=run_id,
+            tags={**more.pop("tags", {}), **_NOT_QUEUED},
+            **more,
         )
-        if not_made := [name for name in tables or TABLES if name not in narrator.made]:
-            tell(f"  not made: {', '.join(not_made)}")
     return result.success and not narrator.failed
 
 
@@ -83,7 +125,7 @@ class _Narrator:
     def __init__(self, tell: Callable[[str], None]) -> None:
         self.tell = tell
         self.failed = False
-        self.made: set[str] = set()
+        self.made: dict[str, set[date]] = {}
         self.rows: Counter[str] = Counter()
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
@@ -95,7 +137,8 @@ class _Narrator:
                 materialization = event.step_materialization_data.materialization
                 count = materialization.metadata["dagster/partition_row_count"].value
                 table = materialization.asset_key.to_user_string()
-                self.made.add(table)
+                day = date.fromisoformat(str(materialization.partition))
+                self.made.setdefault(table, set()).add(day)
                 self.rows[table] += int(str(count))
             case dg.DagsterEventType.STEP_SUCCESS:
                 for table, rows in self.rows.items():

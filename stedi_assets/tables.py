@@ -13,6 +13,9 @@ from typing import Literal
 PARTITION = "ingestion_date"
 """The partition column of every table: a date, kept in the folder's name and not in the file."""
 
+MOST_REJECTED = 0.05
+"""The share of a day's records above which its rejects are an error that stops what follows."""
+
 ColumnType = Literal["string", "int64", "int32", "float64", "boolean"]
 
 
@@ -334,6 +337,7 @@ TABLES: dict[str, Table] = {
             _MOBILE,
             _PHONE_READING,
             event_time="timestamp",
+            subjects=("user",),
         ),
         Table(
             "step_trainer_landing",
@@ -344,6 +348,7 @@ TABLES: dict[str, Table] = {
             _DEVICES,
             _DEVICE_READING,
             event_time="sensorreadingtime",
+            subjects=("serialnumber",),
         ),
         Table(
             "customer_trusted",

@@ -1,1 +1,1 @@
-"""The tables as Dagster assets: a function each, which is the table's definition."""
+"""The tables: a function each, which is a table's definition, and how Dagster is told of it."""

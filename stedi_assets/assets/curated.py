@@ -3,15 +3,14 @@
 import ibis
 import ibis.expr.types as ir
 
-from stedi_assets.assets.specs import derived
+from stedi_assets.assets.definition import Need, derived
 from stedi_assets.assets.trusted import curated_people, users_of
-from stedi_assets.partitions import EVERY_DATE, UP_TO_THIS_DATE
 from stedi_assets.privacy.consent import person
 from stedi_assets.privacy.pseudonyms import pseudonym
 from stedi_assets.tables import PARTITION
 
 
-@derived(customer_trusted=EVERY_DATE, accelerometer_trusted=EVERY_DATE)
+@derived(customer_trusted=Need.EVERY_DATE, accelerometer_trusted=Need.EVERY_DATE)
 def customers_curated(customer_trusted: ir.Table, accelerometer_trusted: ir.Table) -> ir.Table:
     """Customers in customer_trusted who have readings, without what names them."""
     with_readings = users_of(accelerometer_trusted).person
@@ -35,10 +34,11 @@ def year_of(birthday: ir.StringValue) -> ir.IntegerValue:
 
 
 @derived(
-    step_trainer_trusted=UP_TO_THIS_DATE,
-    accelerometer_trusted=UP_TO_THIS_DATE,
-    customer_trusted=EVERY_DATE,
-    customers_curated=EVERY_DATE,
+    people=curated_people,
+    step_trainer_trusted=Need.SAME_MOMENTS,
+    accelerometer_trusted=Need.SAME_MOMENTS,
+    customer_trusted=Need.EVERY_DATE,
+    customers_curated=Need.EVERY_DATE,
 )
 def machine_learning_curated(
     step_trainer_trusted: ir.Table,

@@ -1,16 +1,13 @@
 """The landing zone: what the sources dropped, as it came, and beside it what could not be read."""
 
-from datetime import date
-from pathlib import Path
-
 import dagster as dg
 
 from stedi_assets.assets.specs import about
+from stedi_assets.dates import days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
-from stedi_assets.landing.files import files_by_date, fingerprint
-from stedi_assets.landing.reader import read_day, reading_sql
-from stedi_assets.partitions import DAILY, SINGLE_RUN, days
+from stedi_assets.making import make_landing
+from stedi_assets.partitions import DAILY, SINGLE_RUN
 from stedi_assets.tables import Source, landing_table, rejects_table
 
 
@@ -29,15 +26,7 @@ def landing_assets(source: Source) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
         engine: dg.ResourceParam[DuckDBEngine],
     ) -> tuple[Staged, Staged]:
-        landed = files_by_date(lake, source)
-        rows: dict[date, Path] = {}
-        rejects: dict[date, Path] = {}
-        for day in days(context.partition_keys):
-            files = landed.get(day, [])
-            local = {file.key: lake.storage.fetch(file.key) for file in files}
-            rows[day], rejects[day] = read_day(engine, source, local, fingerprint(files))
-        sql = reading_sql(engine, source)
-        return Staged(rows, sql), Staged(rejects, sql)
+        return make_landing(lake, engine, source, days(context.partition_keys))
 
     return read_files
 

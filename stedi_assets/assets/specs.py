@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
+from stedi_assets.assets.definition import Definition
 from stedi_assets.io_manager import IO_MANAGER_KEY
 from stedi_assets.metadata import column_schema
-from stedi_assets.partitions import DAILY, SINGLE_RUN
-from stedi_assets.tables import TABLES, Table
+from stedi_assets.partitions import DAILY, MAPPINGS, SINGLE_RUN
+from stedi_assets.tables import Table
 
 
 def about(table: Table) -> dict[str, Any]:
@@ -26,22 +26,15 @@ def about(table: Table) -> dict[str, Any]:
     }
 
 
-def derived(
-    **upstream: dg.PartitionMapping,
-) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Decorates a table's definition: an asset named as the function.
-
-    Args:
-        upstream: for each upstream table, which of its partitions one of this table may need.
-    """
-
-    def decorate(definition: Callable[..., Any]) -> dg.AssetsDefinition:
-        made: dg.AssetsDefinition = dg.asset(
-            ins={name: dg.AssetIn(partition_mapping=need) for name, need in upstream.items()},
-            partitions_def=DAILY,
-            backfill_policy=SINGLE_RUN,
-            **about(TABLES[definition.__name__]),
-        )(definition)
-        return made
-
-    return decorate
+def derived_asset(definition: Definition) -> dg.AssetsDefinition:
+    """A table's definition as an asset."""
+    made: dg.AssetsDefinition = dg.asset(
+        ins={
+            name: dg.AssetIn(partition_mapping=MAPPINGS[need])
+            for name, need in definition.needs.items()
+        },
+        partitions_def=DAILY,
+        backfill_policy=SINGLE_RUN,
+        **about(definition.table),
+    )(definition.rows)
+    return made

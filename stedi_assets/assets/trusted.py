@@ -2,39 +2,22 @@
 
 import ibis.expr.types as ir
 
-from stedi_assets.assets.specs import derived
-from stedi_assets.partitions import EVERY_DATE, UP_TO_THIS_DATE
+from stedi_assets.assets.definition import Need, derived
 from stedi_assets.privacy.consent import consents_to_research, latest_records, person
 from stedi_assets.privacy.pseudonyms import pseudonym
 from stedi_assets.tables import PARTITION
 
 
-@derived(customer_landing=EVERY_DATE)
+@derived(customer_landing=Need.EVERY_DATE)
 def customer_trusted(customer_landing: ir.Table) -> ir.Table:
     """Each customer's latest record, where it consents to research."""
     latest = latest_records(customer_landing)
     return latest.filter(consents_to_research(latest))
 
 
-@derived(accelerometer_landing=UP_TO_THIS_DATE, customer_trusted=EVERY_DATE)
-def accelerometer_trusted(accelerometer_landing: ir.Table, customer_trusted: ir.Table) -> ir.Table:
-    """Phone readings of customers in customer_trusted, each delivered once."""
-    consenting = customer_trusted.select(person=person(customer_trusted.email))
-    users = users_of(accelerometer_landing).join(consenting, "person")
-    readings = accelerometer_landing
-    return each_once(readings.filter(readings.user.isin(users.user)))
-
-
-@derived(
-    step_trainer_landing=UP_TO_THIS_DATE, customer_trusted=EVERY_DATE, customers_curated=EVERY_DATE
-)
-def step_trainer_trusted(
-    step_trainer_landing: ir.Table, customer_trusted: ir.Table, customers_curated: ir.Table
-) -> ir.Table:
-    """Device readings whose serial number is in customers_curated, each delivered once."""
-    readings = step_trainer_landing
-    held = curated_people(customer_trusted, customers_curated).serialnumber
-    return each_once(readings.filter(readings.serialnumber.isin(held)))
+def consenting_people(customer_trusted: ir.Table) -> ir.Table:
+    """The people of customer_trusted: person (normalised email)."""
+    return customer_trusted.select(person=person(customer_trusted.email))
 
 
 def curated_people(customer_trusted: ir.Table, customers_curated: ir.Table) -> ir.Table:
@@ -50,6 +33,33 @@ def curated_people(customer_trusted: ir.Table, customers_curated: ir.Table) -> i
     )
     # A join and not a filter: engines then know that all rows pass, and plan what follows by it.
     return people.join(customers_curated.select("subject_id", "device_id"), "subject_id")
+
+
+@derived(
+    people=consenting_people,
+    accelerometer_landing=Need.SAME_MOMENTS,
+    customer_trusted=Need.EVERY_DATE,
+)
+def accelerometer_trusted(accelerometer_landing: ir.Table, customer_trusted: ir.Table) -> ir.Table:
+    """Phone readings of customers in customer_trusted, each delivered once."""
+    users = users_of(accelerometer_landing).join(consenting_people(customer_trusted), "person")
+    readings = accelerometer_landing
+    return each_once(readings.filter(readings.user.isin(users.user)))
+
+
+@derived(
+    people=curated_people,
+    step_trainer_landing=Need.SAME_MOMENTS,
+    customer_trusted=Need.EVERY_DATE,
+    customers_curated=Need.EVERY_DATE,
+)
+def step_trainer_trusted(
+    step_trainer_landing: ir.Table, customer_trusted: ir.Table, customers_curated: ir.Table
+) -> ir.Table:
+    """Device readings whose serial number is in customers_curated, each delivered once."""
+    readings = step_trainer_landing
+    held = curated_people(customer_trusted, customers_curated).serialnumber
+    return each_once(readings.filter(readings.serialnumber.isin(held)))
 
 
 def users_of(readings: ir.Table) -> ir.Table:

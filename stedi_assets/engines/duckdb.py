@@ -6,12 +6,14 @@ Knows SQL and Parquet; which file is which partition, and when it is published, 
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import uuid
-from collections.abc import Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import ibis
@@ -50,16 +52,53 @@ class FileStatistics:
 
 
 @dataclass(frozen=True)
+class Content:
+    """What rows a partition's file holds.
+
+    Attributes:
+        rows: how many there are.
+        checksum: of the rows in any order; begins with what says which hash made it.
+        first: earliest event time, epoch milliseconds; None without rows or event time.
+        last: latest event time, likewise.
+    """
+
+    rows: int
+    checksum: str
+    first: int | None
+    last: int | None
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What a partition's file says of itself.
+
+    Attributes:
+        stamp: what it was made from.
+        content: what it holds, as it was when it was written.
+    """
+
+    stamp: str
+    content: Content
+
+
+@dataclass(frozen=True)
 class Staged:
     """Finished files of a table that are not published yet.
 
     Attributes:
         files: a file for each partition.
+        contents: what each file holds.
         sql: the query that made them.
     """
 
     files: Mapping[date, Path]
+    contents: Mapping[date, Content]
     sql: str
+
+    def only(self, days: Collection[date]) -> Staged:
+        """The files of some of the dates."""
+        files = {day: self.files[day] for day in days}
+        return Staged(files, {day: self.contents[day] for day in days}, self.sql)
 
 
 class DuckDBEngine:
@@ -80,6 +119,11 @@ class DuckDBEngine:
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
         self._kept: dict[str, Hashable] = {}
+        # A DuckDB that hashes otherwise gives others here, so that nobody compares the two.
+        ((probe,),) = connection.execute(
+            "SELECT hash('a', 1::BIGINT, 1::INTEGER, 0.5::DOUBLE, true, NULL)"
+        ).fetchall()
+        self._hash_id = f"{probe:016x}"[:4]
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
@@ -92,6 +136,10 @@ class DuckDBEngine:
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
         """A table over the partitions in `files`, with the partition column last."""
         self.create_view(table, files)
+        return self.expression(table)
+
+    def expression(self, table: Table) -> ir.Table:
+        """A table over whatever `create_view` lets see of it when it is computed."""
         # The registry knows the schema; asking DuckDB for it takes longer than many a query.
         return ops.DatabaseTable(
             table.name, schema=ibis.schema(table.schema), source=self.ibis
@@ -114,49 +162,44 @@ class DuckDBEngine:
         table: Table,
         rows: ir.Table,
         days: Collection[date],
-        stored: Mapping[date, Path],
         stamps: Mapping[date, str],
-    ) -> Staged:
-        """Compute a table and write the partitions of `days`, a finished file each.
+        stored: Mapping[date, Content] | None = None,
+    ) -> dict[date, Path]:
+        """Compute a table and write the partitions of `days`, a file each, still to be sealed.
 
         Args:
             table: says the order of columns and rows.
             rows: the table's definition, for any days.
-            days: the partitions to write. Of a restated table, also those are written whose rows
-                are no longer the `stored` ones.
-            stored: the table's published files.
+            days: the partitions to write.
             stamps: what to note in a day's file.
+            stored: what the table's other partitions hold; if given, those are written as well
+                whose rows are others now.
         """
         self.ibis.create_view("definition", rows, overwrite=True)
-        if table.restated or len(days) > 1:
-            self.connection.execute("CREATE OR REPLACE TEMP TABLE result AS FROM definition")
-            result = "result"
-            if table.restated:
-                days = {*days, *self._changed(table, stored)}
-        else:
-            result = "definition"
-        query = f"SELECT {_list(table.column_names)} FROM {result} WHERE {PARTITION} = $day"
+        source = "definition"
+        if len(days) > 1 or stored is not None:
+            # Also the rows of other days, where they can have become others.
+            kept = "true" if stored is not None else f"{PARTITION} IN (SELECT unnest($days))"
+            self.connection.execute(
+                f"CREATE OR REPLACE TEMP TABLE result AS FROM definition WHERE {kept}",
+                None if stored is not None else {"days": list(days)},
+            )
+            source = "result"
+            if stored is not None:
+                now = self._contents(table, "FROM result", PARTITION)
+                days = {*days, *(day for day in {*now, *stored} if now.get(day) != stored.get(day))}
+        query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
         files = {
-            day: self.stage(table, query, {"stamp": stamps.get(day, "")}, {"day": day})
+            day: self.stage(table, day, query, {"stamp": stamps.get(day, "")}, {"day": day})
             for day in sorted(days)
         }
         self.connection.execute("DROP TABLE IF EXISTS temp.result")
-        return Staged(files, ibis.to_sql(rows, dialect="duckdb"))
-
-    def _changed(self, table: Table, stored: Mapping[date, Path]) -> set[date]:
-        """The days on which the temporary table `result` differs from what is stored."""
-        self.create_view(table, stored)
-        columns = _list((*table.column_names, PARTITION))
-        new, old = f"SELECT {columns} FROM result", f"SELECT {columns} FROM {quoted(table.name)}"
-        days = self.connection.execute(
-            f"SELECT DISTINCT {PARTITION} FROM "
-            f"(({new} EXCEPT ALL {old}) UNION ALL ({old} EXCEPT ALL {new}))"
-        ).fetchall()
-        return {day for (day,) in days}
+        return files
 
     def stage(
         self,
         table: Table,
+        day: date,
         query: str,
         notes: Mapping[str, str],
         parameters: Mapping[str, Any] | None = None,
@@ -165,11 +208,15 @@ class DuckDBEngine:
 
         Args:
             table: says the order.
+            day: whose partition it is.
             query: gives the table's columns.
             notes: what to note in the file, by name.
             parameters: the query's.
         """
-        path = self.folder / f"{uuid.uuid4().hex}.parquet"
+        # As the lake has it, so that a view over both takes the date from the folder's name.
+        path = self.folder / uuid.uuid4().hex / f"{PARTITION}={day}" / "part-0.parquet"
+        path.parent.mkdir(parents=True)
+        notes = {**notes, _CONTENT: _UNSEALED}
         noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
         values = {f"note {name}": value for name, value in notes.items()}
         self.connection.execute(
@@ -178,6 +225,86 @@ class DuckDBEngine:
             {"path": str(path), **values, **(parameters or {})},
         ).fetchall()
         return path
+
+    def sql(self, rows: ir.Table) -> str:
+        """The query of an expression."""
+        return str(ibis.to_sql(rows, dialect="duckdb"))
+
+    def fold(self, rows: ir.Table, columns: Collection[str]) -> list[str]:
+        """What changes with the rows of an expression, but not with their order.
+
+        Args:
+            rows: the expression.
+            columns: those of its columns that count.
+        """
+        self.ibis.create_view("folded", rows, overwrite=True)
+        names = _list([name for name in columns if name in rows.columns])
+        ((count, total),) = self.connection.execute(
+            f"SELECT count(*), sum(hash({names})) FROM folded"
+        ).fetchall()
+        return [self._hash_id, str(count), str(total)]
+
+    def sealed(self, table: Table, files: Mapping[date, Path], sql: str) -> Staged:
+        """Finished files: those that were written, with what they hold noted in them.
+
+        Args:
+            table: whose partitions they are.
+            files: as `write` and `stage` give them.
+            sql: the query that made them.
+        """
+        return Staged(files, self._seal(table, files), sql)
+
+    def _seal(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
+        # DuckDB takes a file's notes before it writes the rows: a space is left for this one.
+        contents = self.measure(table, files)
+        for day, path in files.items():
+            with path.open("r+b") as file:
+                file.seek(-8, os.SEEK_END)
+                footer_size = int.from_bytes(file.read(4), "little")
+                start = file.seek(-8 - footer_size, os.SEEK_END)
+                at = file.read(footer_size).index(_UNSEALED.encode())
+                file.seek(start + at)
+                file.write(_written(contents[day]).encode())
+        return contents
+
+    def measure(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
+        """What partitions hold, by reading all their rows; without those that cannot be read."""
+
+        def look(files: Mapping[date, Path]) -> dict[date, Content]:
+            found = self._contents(
+                table,
+                "FROM read_parquet($files, filename = true, hive_partitioning = false)",
+                "filename",
+                {"files": file_names(files.values())},
+            )
+            none = Content(0, f"{self._hash_id}-0", None, None)
+            return {day: found.get(str(path), none) for day, path in files.items()}
+
+        return _of_readable(look, files)
+
+    def _contents(
+        self, table: Table, rows: str, by: str, parameters: Mapping[str, Any] | None = None
+    ) -> dict[Any, Content]:
+        """What rows hold, by the value of a column."""
+        time = quoted(table.event_time) if table.event_time else "NULL::BIGINT"
+        found = self.connection.execute(
+            f"SELECT {by}, count(*), sum(hash({_list(table.column_names)})), "
+            f"min({time}), max({time}) {rows} GROUP BY {by}",
+            parameters,
+        ).fetchall()
+        return {
+            value: Content(count, f"{self._hash_id}-{int(total):x}", first, last)
+            for value, count, total, first, last in found
+        }
+
+    def noted(self, files: Mapping[date, Path]) -> dict[date, Noted]:
+        """What partitions say of themselves; without those that are damaged or somebody else's."""
+        stamps, contents = self.notes("stamp", files), self.notes(_CONTENT, files)
+        return {
+            day: Noted(stamps[day], _read(contents[day]))
+            for day in files
+            if day in stamps and day in contents
+        }
 
     def count(self, file: Path) -> int:
         """The number of rows of a file."""
@@ -217,37 +344,58 @@ class DuckDBEngine:
             for day, name in ((day, str(path)) for day, path in files.items())
         }
 
-    def stamps(self, files: Mapping[date, Path]) -> dict[date, str]:
-        """The stamps that were noted in partitions' files, by date."""
-        return self.notes("stamp", files)
-
     def notes(self, name: str, files: Mapping[date, Path]) -> dict[date, str]:
-        """What was noted under a name in partitions' files when they were written, by date."""
-        if not files:
-            return {}
-        found = dict(
-            self.connection.execute(
-                "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
-                "WHERE decode(key) = $name",
-                {"files": file_names(files.values()), "name": name},
-            ).fetchall()
-        )
-        return {day: found[str(path)] for day, path in files.items() if str(path) in found}
+        """What was noted under a name in partitions' files; without those that are no Parquet."""
 
-    def readable(self, files: Mapping[date, Path]) -> dict[date, Path]:
-        """Those of the files that are whole Parquet files."""
-        try:
-            self.notes("stamp", files)
-        except duckdb.Error:
-            if len(files) == 1:
-                return {}
-            return {day: path for day, path in files.items() if self.readable({day: path})}
-        return dict(files)
+        def look(files: Mapping[date, Path]) -> dict[date, str]:
+            found = dict(
+                self.connection.execute(
+                    "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
+                    "WHERE decode(key) = $name",
+                    {"files": file_names(files.values()), "name": name},
+                ).fetchall()
+            )
+            return {day: found[str(path)] for day, path in files.items() if str(path) in found}
+
+        return _of_readable(look, files)
 
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}
         for name, *values in self.connection.execute(query, {"files": names}).fetchall():
             found.setdefault(name, []).append(tuple(values))
+        return found
+
+
+_CONTENT = "content"
+_UNSEALED = "to be sealed".ljust(120)
+
+
+def _written(content: Content) -> str:
+    """As a note of always the same length."""
+    return json.dumps(list(astuple(content))).ljust(len(_UNSEALED))
+
+
+def _read(note: str) -> Content:
+    return Content(*json.loads(note))
+
+
+_T = TypeVar("_T")
+
+
+def _of_readable(
+    look: Callable[[Mapping[date, Path]], dict[date, _T]], files: Mapping[date, Path]
+) -> dict[date, _T]:
+    """What looking at files gives, without the files that DuckDB cannot read."""
+    if not files:
+        return {}
+    try:
+        return look(files)
+    except duckdb.Error:
+        found: dict[date, _T] = {}
+        halves = list(files.items())
+        middle = len(halves) // 2
+        for half in (halves[:middle], halves[middle:]) if middle else ():
+            found |= _of_readable(look, dict(half))
         return found
 
 

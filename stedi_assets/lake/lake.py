@@ -55,6 +55,10 @@ class Lake:
         """All files that a source has dropped, whatever they are."""
         return self.storage.list(f"{source}/landing")
 
+    def writing(self) -> AbstractContextManager[None]:
+        """Held by the one process that publishes; others wait for it."""
+        return self.storage.writing()
+
     def staging(self) -> AbstractContextManager[Path]:
         """A private folder for files that are not finished, removed at the end."""
         return self.storage.staging()

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 _STAGING = "_staging"
+_WRITING = "_writing"
 
 
 @dataclass(frozen=True)
@@ -47,17 +48,23 @@ class LocalStorage:
         Raises:
             OSError: a folder cannot be read.
         """
-        for folder, _, names in os.walk(self.root / prefix, onerror=_raise, followlinks=True):
-            for name in names:
-                path = os.path.join(folder, name)  # noqa: PTH118 - pathlib doubles the time
+        with suppress(FileNotFoundError):
+            yield from self._below(os.path.join(self.root, prefix), prefix)  # noqa: PTH118
+
+    def _below(self, folder: str, key: str) -> Iterator[StoredFile]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
                 with suppress(FileNotFoundError):  # removed since the folder was read
-                    stat = os.stat(path)  # noqa: PTH116
-                    yield StoredFile(
-                        os.path.relpath(path, self.root),
-                        stat.st_size,
-                        datetime.fromtimestamp(stat.st_mtime, UTC),
-                        f"{stat.st_mtime_ns}-{stat.st_ino}",
-                    )
+                    if entry.is_dir():
+                        yield from self._below(entry.path, f"{key}/{entry.name}")
+                    else:
+                        stat = entry.stat()
+                        yield StoredFile(
+                            f"{key}/{entry.name}",
+                            stat.st_size,
+                            datetime.fromtimestamp(stat.st_mtime, UTC),
+                            f"{stat.st_mtime_ns}-{stat.st_ino}",
+                        )
 
     def fetch(self, key: str) -> Path:
         """A local file with the content of `key`; not to be written to."""
@@ -83,6 +90,14 @@ class LocalStorage:
         (self.root / key).unlink(missing_ok=True)
 
     @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The only writer of the lake, after waiting for the one before; ends with the process."""
+        folder = self.root / _WRITING
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            yield
+
+    @contextmanager
     def staging(self) -> Iterator[Path]:
         """A private folder for unfinished files, removed at the end.
 
@@ -101,12 +116,6 @@ class LocalStorage:
                 at_end.enter_context(locked(folder))
                 at_end.callback(shutil.rmtree, folder)
             yield folder
-
-
-def _raise(error: OSError) -> None:
-    """What os.walk would pass over: files that cannot be seen are not files that are gone."""
-    if not isinstance(error, FileNotFoundError):
-        raise error
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which landing files belong to which ingestion date, and what state they are in.
+"""Which landing files there are, of which ingestion date, and in what state.
 
 Looks at names, sizes and times only; `reader.py` looks inside.
 """
@@ -9,8 +9,9 @@ import hashlib
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from stedi_assets.lake import Lake, StoredFile
@@ -22,19 +23,71 @@ _MILLISECONDS = re.compile(r"(?<!\d)\d{13}$")
 _UNFINISHED = re.compile(r"\.(tmp|temp|part|partial|crdownload|swp)$|~$", re.IGNORECASE)
 
 
-def files_by_date(lake: Lake, source: Source) -> dict[date, list[StoredFile]]:
+@dataclass(frozen=True)
+class Landed:
+    """The landing files of all sources at one moment.
+
+    Attributes:
+        first: the first partition.
+        last: the last partition, today's.
+        by_date: the files of each source by ingestion date, those that have a partition.
+        misplaced: for those that have none, what is wrong with them and what to do.
+    """
+
+    first: date
+    last: date
+    by_date: Mapping[Source, Mapping[date, list[StoredFile]]]
+    misplaced: Sequence[str]
+
+
+def look(lake: Lake, first: date, last: date) -> Landed:
+    """Which landing files there are.
+
+    Args:
+        lake: where to look.
+        first: the first partition.
+        last: the last partition, today's.
+    """
+    found: dict[Source, dict[date, list[StoredFile]]] = {}
+    misplaced: list[str] = []
+    outside: dict[date, list[StoredFile]] = defaultdict(list)
+    for source in Source:
+        all_dates = files_by_date(lake, source, misplaced.append)
+        found[source] = {day: files for day, files in all_dates.items() if first <= day <= last}
+        for day in all_dates.keys() - found[source].keys():
+            outside[day] += all_dates[day]
+    for day, files in sorted(outside.items()):
+        remedy = (
+            f"before the first partition, {first}: set STEDI_START_DATE to {day} or earlier"
+            if day < first
+            else "in the future: give the files the date on which they came"
+        )
+        keys = [file.key for file in files]
+        named = ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
+        misplaced.append(f"{named}: the ingestion date {day} is {remedy}.")
+    return Landed(first, last, found, misplaced)
+
+
+def files_by_date(
+    lake: Lake, source: Source, misplaced: Callable[[str], object] = lambda _: None
+) -> dict[date, list[StoredFile]]:
     """The landing files of a source by ingestion date, both in order.
 
     Hidden and unfinished files are left out: a file or folder whose name begins with `.` or `_`,
     and names as downloads and editors give them (`.tmp`, `.part`, `~`).
 
-    Raises:
-        ValueError: a path says `ingestion_date=` and then no date.
+    Args:
+        lake: where to look.
+        source: whose files.
+        misplaced: is told of each file whose path says `ingestion_date=` and then no date.
     """
     found: dict[date, list[StoredFile]] = defaultdict(list)
     for file in lake.landing_files(source):
         if not _is_hidden(file.key):
-            found[ingestion_date(file)].append(file)
+            try:
+                found[ingestion_date(file)].append(file)
+            except ValueError as error:
+                misplaced(str(error))
     return {day: sorted(found[day], key=lambda file: file.key) for day in sorted(found)}
 
 

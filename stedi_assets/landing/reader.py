@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from itertools import islice
 from pathlib import Path
 
@@ -30,18 +31,19 @@ _LINES = "newline_delimited"
 
 
 def read_day(
-    engine: DuckDBEngine, source: Source, files: Mapping[str, Path], stamp: str
+    engine: DuckDBEngine, source: Source, day: date, files: Mapping[str, Path], stamp: str
 ) -> tuple[Path, Path]:
     """Read a day's landing files of one source.
 
     Args:
         engine: runs the queries and stages the result.
         source: whose files they are.
+        day: their ingestion date.
         files: local files by their keys in the lake.
         stamp: what to note in the written files.
 
     Returns:
-        Two finished Parquet files: the landing table's rows, and the rejects.
+        Two Parquet files, still to be sealed: the landing table's rows, and the rejects.
 
     Raises:
         OSError: a file cannot be opened.
@@ -49,13 +51,13 @@ def read_day(
     table, rejects = landing_table(source), rejects_table(source)
     reader = _DayReader(engine, table)
     notes = {"stamp": stamp}
-    rows = reader.stage_plain(files, notes)
+    rows = reader.stage_plain(day, files, notes)
     if rows:
-        return rows, engine.stage(rejects, no_rows(rejects), notes)
+        return rows, engine.stage(rejects, day, no_rows(rejects), notes)
     notes["records"] = str(reader.read(files))
     return (
-        engine.stage(table, "SELECT * FROM landed", notes),
-        engine.stage(rejects, "SELECT * FROM rejected", notes),
+        engine.stage(table, day, "SELECT * FROM landed", notes),
+        engine.stage(rejects, day, "SELECT * FROM rejected", notes),
     )
 
 
@@ -91,17 +93,22 @@ class _DayReader:
         self.table = table
         self.keys = {column.name: column.key for column in table.columns}
 
-    def stage_plain(self, files: Mapping[str, Path], notes: Mapping[str, str]) -> Path | None:
-        """A finished file with the rows, if the files hold a good record a line and no more."""
+    def stage_plain(
+        self, day: date, files: Mapping[str, Path], notes: Mapping[str, str]
+    ) -> Path | None:
+        """A file with the rows, if the files hold a good record a line and no more."""
         paths = list(files.values())
         if not paths:
-            return self.engine.stage(self.table, no_rows(self.table), {**notes, "records": "0"})
+            return self.engine.stage(
+                self.table, day, no_rows(self.table), {**notes, "records": "0"}
+            )
         try:
             lines = sum(map(count_lines, paths))
             if not self._shows_all_keys(paths, self.keys):
                 return None
             staged = self.engine.stage(
                 self.table,
+                day,
                 self.plain_rows(self.keys),
                 {**notes, "records": str(lines)},
                 {"files": file_names(paths)},

@@ -1,0 +1,305 @@
+"""Making partitions: from landing files, and by definitions from partitions of other tables.
+
+Each partition's file notes what it was made from, its stamp. Equal stamps mean equal rows; whether
+a partition with another stamp holds other rows, `reconcile.py` finds out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import ibis.expr.types as ir
+
+from stedi_assets.assets.definition import Definition, Need
+from stedi_assets.engines.duckdb import Content, DuckDBEngine, Staged
+from stedi_assets.lake import Lake, StoredFile
+from stedi_assets.landing.files import files_by_date, fingerprint
+from stedi_assets.landing.reader import read_day, reading_sql
+from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
+
+_PORTION = 4_000_000
+"""How many rows are computed at once, where several partitions are made in one go."""
+
+
+@dataclass(frozen=True)
+class Partition:
+    """A partition's file, and what it says of itself.
+
+    Attributes:
+        path: a local file.
+        version: of the file, by which a changed one is told; empty while it is not published.
+        stamp: what it was made from.
+        content: what it holds.
+    """
+
+    path: Path
+    version: str
+    stamp: str
+    content: Content
+
+
+Partitions = Mapping[date, Partition]
+
+
+def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[date, Partition]:
+    """The published partitions of a table, but for damaged files and those of somebody else."""
+    files = lake.partitions(table)
+    local = {day: lake.storage.fetch(file.key) for day, file in files.items()}
+    return {
+        day: Partition(local[day], files[day].version, noted.stamp, noted.content)
+        for day, noted in engine.noted(local).items()
+    }
+
+
+def landing_stamp(engine: DuckDBEngine, source: Source, files: Collection[StoredFile]) -> str:
+    """What a landing table's and its rejects' partition is made from; empty without files."""
+    return f"{fingerprint(files)}:{_hashed(reading_sql(engine, source))}" if files else ""
+
+
+def make_landing(
+    lake: Lake, engine: DuckDBEngine, source: Source, days: Iterable[date]
+) -> tuple[Staged, Staged]:
+    """Read a source's landing files into finished files of its landing table and its rejects.
+
+    Args:
+        lake: has the landing files.
+        engine: reads them.
+        source: whose they are.
+        days: the partitions to make; they are empty where there are no files.
+    """
+    landed = files_by_date(lake, source)
+    rows: dict[date, Path] = {}
+    rejects: dict[date, Path] = {}
+    for day in days:
+        files = landed.get(day, [])
+        local = {file.key: lake.storage.fetch(file.key) for file in files}
+        stamp = landing_stamp(engine, source, files)
+        rows[day], rejects[day] = read_day(engine, source, day, local, stamp)
+    sql = reading_sql(engine, source)
+    return (
+        engine.sealed(landing_table(source), rows, sql),
+        engine.sealed(rejects_table(source), rejects, sql),
+    )
+
+
+class Stamp(NamedTuple):
+    """What a derived table's partition is made from: hashes of three things.
+
+    Attributes:
+        definition: the query, and the key of pseudonyms.
+        inputs: the rows of the partitions that it may need.
+        people: whom the definition lets through; the date, where `inputs` is of all dates.
+    """
+
+    definition: str
+    inputs: str
+    people: str
+
+    def __str__(self) -> str:
+        return ":".join(self)
+
+    @classmethod
+    def read(cls, text: str) -> Stamp:
+        """The stamp that a file notes; one that equals no other where it notes something else."""
+        parts = text.split(":")
+        return cls(*parts) if len(parts) == len(cls._fields) else cls("", "", "")
+
+
+class Upstream:
+    """The partitions that a definition reads, as they are at one moment.
+
+    Args:
+        engine: has the tables as views, which `bind` narrows.
+        definition: whose they are.
+        tables: the partitions of each table that it reads, by the table's name.
+    """
+
+    def __init__(
+        self, engine: DuckDBEngine, definition: Definition, tables: Mapping[str, Partitions]
+    ) -> None:
+        self.engine = engine
+        self.definition = definition
+        self.tables = {name: tables[name] for name in definition.needs}
+        self._moments = {
+            table.name: _Moments(self.tables[table.name])
+            for table in definition.reads(Need.SAME_MOMENTS)
+        }
+
+    def dates(self) -> list[date]:
+        """The dates on which the table has a partition."""
+        return sorted(
+            {day for table in self.definition.dated_by for day in self.tables[table.name]}
+        )
+
+    def rows(self) -> ir.Table:
+        """The table's definition over what it reads."""
+        return self.definition(
+            **{name: self.engine.expression(TABLES[name]) for name in self.tables}
+        )
+
+    def needed(self, day: date) -> dict[str, set[date]]:
+        """The dates of the partitions that the partition of a date may need, by table.
+
+        Of readings, those of this date, and those of earlier ones that hold readings of the same
+        time. Needed on every date are all.
+        """
+        ranges = [
+            (content.first, content.last)
+            for name in self._moments
+            if day in self.tables[name]
+            for content in [self.tables[name][day].content]
+            if content.first is not None and content.last is not None
+        ]
+        return {
+            name: {
+                other
+                for first, last in ranges
+                for other in self._moments[name].between(first, last)
+                if other <= day
+            }
+            if name in self._moments
+            else set(partitions)
+            for name, partitions in self.tables.items()
+        }
+
+    def bind(self, days: Iterable[date]) -> None:
+        """Let the tables' views show what the partitions of `days` may need, and no more."""
+        needed = [self.needed(day) for day in days]
+        for name, partitions in self.tables.items():
+            dates = set(partitions)
+            if name in self._moments:
+                dates = set().union(*(found[name] for found in needed))
+            files = {day: partitions[day].path for day in sorted(dates)}
+            self.engine.create_view(TABLES[name], files)
+
+    def stamps(self, sql: str, days: Iterable[date]) -> dict[date, Stamp]:
+        """What partitions are made from.
+
+        Args:
+            sql: the definition's query.
+            days: their dates.
+        """
+        definition = _hashed([sql, self.engine.key_id])
+        if not self._moments:
+            inputs = self._inputs(self.tables)
+            # With the date, by which the file of one is told from that of another.
+            return {day: Stamp(definition, inputs, day.isoformat()) for day in days}
+        return {
+            day: Stamp(
+                definition,
+                self._inputs({n: d for n, d in self.needed(day).items() if n in self._moments}),
+                self.people_id,
+            )
+            for day in days
+        }
+
+    def _inputs(self, needed: Mapping[str, Iterable[date]]) -> str:
+        return _hashed(
+            [
+                [name, day.isoformat(), content.rows, content.checksum]
+                for name, days in needed.items()
+                for day in sorted(days)
+                for content in [self.tables[name][day].content]
+                if content.rows
+            ]
+        )
+
+    def people(self) -> ir.Table:
+        """The people whom the definition lets through, over the tables that say so."""
+        assert self.definition.people
+        tables = self.definition.reads(Need.EVERY_DATE)
+        for table in tables:
+            files = {day: found.path for day, found in self.tables[table.name].items()}
+            self.engine.create_view(table, files)
+        return self.definition.people(
+            **{table.name: self.engine.expression(table) for table in tables}
+        )
+
+    @cached_property
+    def people_id(self) -> str:
+        """Changes with whom the definition lets through."""
+        return _hashed(self.engine.fold(self.people(), PEOPLE_COLUMNS))
+
+
+PEOPLE_COLUMNS = ("person", "serialnumber")
+"""What a definition takes from people; it may take less."""
+
+
+def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Partitions) -> Staged:
+    """Compute partitions of a derived table into finished files.
+
+    Args:
+        upstream: what is read.
+        rows: the table's definition over it.
+        days: the partitions to make.
+        stored: the table's partitions. Of a restated table, those whose rows are others now are
+            made as well.
+    """
+    engine, table = upstream.engine, upstream.definition.table
+    sql = engine.sql(rows)
+    stamps = {day: str(stamp) for day, stamp in upstream.stamps(sql, {*days, *stored}).items()}
+    files: dict[date, Path] = {}
+    if table.restated:
+        upstream.bind(days)
+        contents = {day: partition.content for day, partition in stored.items()}
+        files = engine.write(table, rows, days, stamps, contents)
+    else:
+        for portion in _portions(upstream, days):
+            upstream.bind(portion)
+            files |= engine.write(table, rows, portion, stamps)
+    return engine.sealed(table, files, sql)
+
+
+def _portions(upstream: Upstream, days: Collection[date]) -> Iterator[list[date]]:
+    """The days in order, in portions of so many rows that they can be computed at once."""
+    portion: list[date] = []
+    size = 0
+    for day in sorted(days):
+        rows = sum(
+            upstream.tables[table.name][day].content.rows
+            for table in upstream.definition.dated_by
+            if day in upstream.tables[table.name]
+        )
+        if portion and size + rows > _PORTION:
+            yield portion
+            portion, size = [], 0
+        portion.append(day)
+        size += rows
+    if portion:
+        yield portion
+
+
+class _Moments:
+    """Finds the partitions that hold readings of some time."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        ranges = sorted(
+            (content.first, content.last, day)
+            for day, partition in partitions.items()
+            for content in [partition.content]
+            if content.first is not None and content.last is not None
+        )
+        self._ranges = ranges
+        self._firsts = [first for first, _, _ in ranges]
+        self._latest = list(accumulate((last for _, last, _ in ranges), max))
+
+    def between(self, first: int, last: int) -> Iterator[date]:
+        """The dates of partitions with readings from before `last` and from after `first`."""
+        at = bisect_right(self._firsts, last) - 1
+        while at >= 0 and self._latest[at] >= first:
+            if self._ranges[at][1] >= first:
+                yield self._ranges[at][2]
+            at -= 1
+
+
+def _hashed(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]

@@ -1,0 +1,233 @@
+"""What starts jobs by itself: new landing files, finished runs, the time of day."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+)
+
+from stedi_assets.dates import stretches
+from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, What, tables_after
+from stedi_assets.lake import Lake, StoredFile
+from stedi_assets.landing.files import Landed, fingerprint
+from stedi_assets.making import landing_stamp, stored_partitions
+from stedi_assets.resources import landed_now, open_engine
+from stedi_assets.tables import Source, landing_table
+
+SETTLED_AFTER = timedelta(seconds=5)
+"""A file that was written less than this ago may still be written to."""
+
+_RUNNING = dg.DefaultSensorStatus.RUNNING
+
+States = dict[date, dict[Source, str]]
+"""What state each source's landing files of a date are in; without files, there is none."""
+
+
+class MisplacedFilesError(Exception):
+    """Landing files that belong to no partition: which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The sensor's cursor.
+
+    Attributes:
+        states: what was asked for.
+        changes: how often something was; tells a state that comes back from the first time.
+    """
+
+    states: States
+    changes: int
+
+    @classmethod
+    def read(cls, cursor: str | None) -> "Seen":
+        """The cursor of the last tick; nothing is seen before the first."""
+        found: dict[str, Any] = json.loads(cursor or '{"states": {}, "changes": 0}')
+        states = {
+            date.fromisoformat(day): {Source(source): state for source, state in of_day.items()}
+            for day, of_day in found["states"].items()
+        }
+        return cls(states, found["changes"])
+
+    def written(self) -> str:
+        """As text."""
+        states = {day.isoformat(): state for day, state in sorted(self.states.items())}
+        return json.dumps({"states": states, "changes": self.changes})
+
+
+@dg.sensor(
+    job=BRING_UP_TO_DATE,
+    minimum_interval_seconds=10,
+    default_status=_RUNNING,
+    description="Asks for a run of each date whose landing files are new, replaced or gone.",
+)
+def landing_files(
+    context: dg.SensorEvaluationContext, lake: dg.ResourceParam[Lake]
+) -> dg.SensorResult | dg.SkipReason:
+    """Compare the landing files with those of the last tick.
+
+    Raises:
+        MisplacedFilesError: files belong to no partition, and there is nothing else to do.
+    """
+    landed = landed_now(lake)
+    seen, now = Seen.read(context.cursor), _states(landed)
+    growing = _growing(landed)
+    changed = {
+        day: sources
+        for day in sorted((now.keys() | seen.states.keys()) - growing.keys())
+        for sources in [_changed(seen.states.get(day, {}), now.get(day, {}))]
+        if sources
+    }
+    for problem in landed.misplaced:
+        context.log.error(problem)
+    if not changed:
+        if landed.misplaced:
+            raise MisplacedFilesError("\n".join(landed.misplaced))
+        return dg.SkipReason(_why_nothing(now, growing))
+    after = Seen(
+        {
+            day: state
+            for day in now.keys() | seen.states.keys()
+            for state in [(seen.states if day in growing else now).get(day)]
+            if state
+        },
+        seen.changes + 1,
+    )
+    unread = _without_those_read(lake, landed, changed)
+    return dg.SensorResult(
+        run_requests=list(_requests(unread, after)),
+        skip_reason=None if unread else "The tables are made from these landing files already.",
+        cursor=after.written(),
+    )
+
+
+def _states(landed: Landed) -> States:
+    states: States = {}
+    for source, by_date in landed.by_date.items():
+        for day, files in by_date.items():
+            states.setdefault(day, {})[source] = fingerprint(files)[:16]
+    return states
+
+
+def _growing(landed: Landed) -> dict[date, StoredFile]:
+    """For the dates that have to wait, a file that may still be written to."""
+    now = datetime.now(UTC)
+    return {
+        day: file
+        for by_date in landed.by_date.values()
+        for day, files in by_date.items()
+        for file in files
+        if abs(now - file.modified) < SETTLED_AFTER  # clocks of disk and machine may differ
+    }
+
+
+def _changed(before: Mapping[Source, str], after: Mapping[Source, str]) -> set[Source]:
+    return {source for source in Source if before.get(source) != after.get(source)}
+
+
+def _without_those_read(
+    lake: Lake, landed: Landed, changed: Mapping[date, set[Source]]
+) -> dict[date, set[Source]]:
+    """Without files that the landing tables hold already, made by runs that nobody asked for here.
+
+    The first tick on a lake, and one after `stedi run`, would ask for all of them again.
+    """
+    with open_engine(lake) as engine:
+        stored = {
+            source: stored_partitions(lake, engine, landing_table(source)) for source in Source
+        }
+        found = {
+            day: {
+                source
+                for source in sources
+                for files in [landed.by_date[source].get(day, [])]
+                if not files
+                or day not in stored[source]
+                or stored[source][day].stamp != landing_stamp(engine, source, files)
+            }
+            for day, sources in changed.items()
+        }
+    return {day: sources for day, sources in found.items() if sources}
+
+
+def _why_nothing(now: States, growing: Mapping[date, StoredFile]) -> str:
+    if growing:
+        file = next(iter(growing.values()))
+        return (
+            f"{file.key} may still be written to; it is read when it has been left alone for "
+            f"{SETTLED_AFTER.seconds} seconds."
+        )
+    if not now:
+        return "There are no landing files."
+    return f"No landing file is new, replaced or gone on {len(now):,} ingestion dates."
+
+
+def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.RunRequest]:
+    """A run for each unbroken stretch of dates: of what changed, and of what hangs on it."""
+    for stretch in stretches(changed):
+        dates = [day for day in changed if day in stretch]
+        sources = set[Source]().union(*(changed[day] for day in dates))
+        states = [[day.isoformat(), after.states.get(day, {})] for day in dates]
+        state = json.dumps([states, after.changes], sort_keys=True)
+        only = str(stretch.first) if stretch.first == stretch.last else None
+        whole = {
+            ASSET_PARTITION_RANGE_START_TAG: str(stretch.first),
+            ASSET_PARTITION_RANGE_END_TAG: str(stretch.last),
+        }
+        yield dg.RunRequest(
+            run_key=f"{stretch}: {hashlib.sha256(state.encode()).hexdigest()[:16]}",
+            asset_selection=[dg.AssetKey(name) for name in tables_after(sources)],
+            partition_key=only,
+            tags=None if only else whole,
+        )
+
+
+@dg.sensor(
+    job=RECONCILE,
+    minimum_interval_seconds=10,
+    default_status=_RUNNING,
+    description="Asks for a reconciliation after runs: new customer records, and files that come "
+    "late, change what earlier partitions should hold.",
+)
+def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Look for runs of other jobs that ended since the last time, well or not."""
+    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    latest = next(
+        (
+            record.dagster_run
+            for record in context.instance.get_run_records(
+                dg.RunsFilter(statuses=ended), limit=25, order_by="update_timestamp"
+            )
+            if record.dagster_run.job_name != RECONCILE.name
+        ),
+        None,
+    )
+    if latest is None or latest.run_id == context.cursor:
+        return dg.SkipReason("No run has ended since the last reconciliation was asked for.")
+    waiting = dg.RunsFilter(job_name=RECONCILE.name, statuses=[dg.DagsterRunStatus.QUEUED])
+    if context.instance.get_runs_count(waiting):
+        return dg.SkipReason("A reconciliation is in the queue; it will look at all that ended.")
+    context.update_cursor(latest.run_id)
+    return dg.RunRequest(
+        run_key=latest.run_id,
+        run_config=dg.RunConfig({"make_again": What(everything=False)}),
+    )
+
+
+@dg.schedule(
+    job=RECONCILE,
+    cron_schedule="30 3 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Holds every row of every partition against what it should be.",
+)
+def every_night() -> dg.RunRequest:
+    """Ask for a reconciliation of everything."""
+    return dg.RunRequest()
