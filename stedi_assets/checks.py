@@ -4,7 +4,7 @@ They report; what must not be published at all, `contract.py` stops before.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
@@ -353,6 +353,15 @@ def checks_of(table: Table) -> dict[str, Callable[[Stored], Finding]]:
     elif table == landing_table(table.source):
         found |= {"row_count": landing_row_count, "rejects": rejects}
     return found
+
+
+def keys_of_checks(tables: Collection[str]) -> set[dg.AssetCheckKey]:
+    """The checks that look at a run's partitions of some tables."""
+    return {
+        dg.AssetCheckKey(dg.AssetKey(name), check)
+        for name in tables
+        for check in checks_of(TABLES[name])
+    }
 
 
 def checks_step(name: str, tables: Sequence[Table]) -> dg.AssetChecksDefinition:

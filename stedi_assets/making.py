@@ -23,7 +23,7 @@ from stedi_assets.assets.definition import Definition, Need
 from stedi_assets.engines.duckdb import Content, DuckDBEngine, Staged
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import files_by_date, fingerprint
-from stedi_assets.landing.reader import read_day, reading_sql
+from stedi_assets.landing.reader import Day, read_days, reading_sql
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
 
 _PORTION = 4_000_000
@@ -77,13 +77,15 @@ def make_landing(
         days: the partitions to make; they are empty where there are no files.
     """
     landed = files_by_date(lake, source)
-    rows: dict[date, Path] = {}
-    rejects: dict[date, Path] = {}
-    for day in days:
-        files = landed.get(day, [])
-        local = {file.key: lake.storage.fetch(file.key) for file in files}
-        stamp = landing_stamp(engine, source, files)
-        rows[day], rejects[day] = read_day(engine, source, day, local, stamp)
+    wanted = {
+        day: Day(
+            {file.key: lake.storage.fetch(file.key) for file in files},
+            landing_stamp(engine, source, files),
+        )
+        for day in days
+        for files in [landed.get(day, [])]
+    }
+    rows, rejects = read_days(engine, source, wanted)
     sql = reading_sql(engine, source)
     return (
         engine.sealed(landing_table(source), rows, sql),

@@ -17,6 +17,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
+from stedi_assets.checks import keys_of_checks
 from stedi_assets.dates import Stretch
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
@@ -55,12 +56,15 @@ def run_dates(
         ASSET_PARTITION_RANGE_END_TAG: last,
     }
     narrator = _Narrator(tell)
+    job = defs.resolve_job_def(BRING_UP_TO_DATE.name).get_subset(
+        asset_selection={dg.AssetKey(name) for name in tables},
+        asset_check_selection=keys_of_checks(tables),
+    )
     success = _run(
-        BRING_UP_TO_DATE.name,
+        job,
         narrator,
         partition_key=first if first == last else None,
         tags=several if first != last else {},
-        asset_selection=[dg.AssetKey(name) for name in tables],
     )
     if not_made := [name for name in tables if name not in narrator.made]:
         tell(f"  not made: {', '.join(not_made)}")
@@ -80,20 +84,23 @@ def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> boo
     """
     narrator = _Narrator(tell)
     config = {"ops": {"make_again": {"config": {k: v for k, v in what.items() if v is not None}}}}
-    success = _run(RECONCILE.name, narrator, run_config=config)
+    success = _run(defs.resolve_job_def(RECONCILE.name), narrator, run_config=config)
     if success and not narrator.made:
         tell("  every partition holds what it should")
     return success
 
 
 def _run(
-    job: str, narrator: _Narrator, run_config: dict[str, Any] | None = None, **more: Any
+    job: dg.JobDefinition,
+    narrator: _Narrator,
+    run_config: dict[str, Any] | None = None,
+    **more: Any,
 ) -> bool:
     run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with _instance(narrator.tell) as instance:
         instance.add_event_listener(run_id, narrator)
-        result = defs.resolve_job_def(job).execute_in_process(
+        result = job.execute_in_process(
             run_config={**quiet, **(run_config or {})},
             instance=instance,
             raise_on_error=False,

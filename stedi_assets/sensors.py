@@ -13,6 +13,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
+from stedi_assets.checks import keys_of_checks
 from stedi_assets.dates import stretches
 from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, What, tables_after
 from stedi_assets.lake import Lake, StoredFile
@@ -181,9 +182,11 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
             ASSET_PARTITION_RANGE_START_TAG: str(stretch.first),
             ASSET_PARTITION_RANGE_END_TAG: str(stretch.last),
         }
+        tables = tables_after(sources)
         yield dg.RunRequest(
             run_key=f"{stretch}: {hashlib.sha256(state.encode()).hexdigest()[:16]}",
-            asset_selection=[dg.AssetKey(name) for name in tables_after(sources)],
+            asset_selection=[dg.AssetKey(name) for name in tables],
+            asset_check_keys=sorted(keys_of_checks(tables), key=str),
             partition_key=only,
             tags=None if only else whole,
         )

@@ -9,7 +9,7 @@ import pytest
 
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
-from stedi_assets.resources import duckdb_resource, open_engine
+from stedi_assets.resources import open_engine
 
 _ROOT = Path(__file__).parents[1]
 
@@ -33,7 +33,7 @@ def lake(tmp_path: Path) -> Lake:
 @pytest.fixture
 def engine(lake: Lake) -> Iterator[DuckDBEngine]:
     """DuckDB over the empty lake."""
-    with open_engine(lake, duckdb_resource()) as opened:
+    with open_engine(lake) as opened:
         yield opened
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from stedi_assets.changes import changed_dates
 from stedi_assets.lake import Lake, open_lake
-from stedi_assets.resources import duckdb_resource, open_engine
+from stedi_assets.resources import open_engine
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.end_to_end.landing_files import (
     customer,
@@ -28,7 +28,7 @@ SIXTH, SEVENTH, EIGHTH = date(2023, 8, 6), date(2023, 8, 7), date(2023, 8, 8)
 
 
 def changed(lake: Lake, *tables: str) -> list[date]:
-    with open_engine(lake, duckdb_resource()) as engine:
+    with open_engine(lake) as engine:
         return changed_dates(lake, engine, [TABLES[name] for name in tables or TABLES])
 
 

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
@@ -118,6 +119,7 @@ class DuckDBEngine:
         self.connection = connection
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
+        self._pseudonym_key = pseudonym_key
         self._kept: dict[str, Hashable] = {}
         # A DuckDB that hashes otherwise gives others here, so that nobody compares the two.
         ((probe,),) = connection.execute(
@@ -126,12 +128,18 @@ class DuckDBEngine:
         self._hash_id = f"{probe:016x}"[:4]
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
-        connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
+        connection.execute(_SET_KEY, {"key": pseudonym_key})
         connection.execute(
             "CREATE OR REPLACE MACRO pseudonym(value) AS "
             "sha256(getvariable('pseudonym_key') || value)"
         )
         self.ibis = ibis.duckdb.from_connection(connection)
+
+    def session(self) -> duckdb.DuckDBPyConnection:
+        """Another connection to the same tables, for another thread."""
+        session = self.connection.cursor()
+        session.execute(_SET_KEY, {"key": self._pseudonym_key})
+        return session
 
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
         """A table over the partitions in `files`, with the partition column last."""
@@ -181,7 +189,7 @@ class DuckDBEngine:
             # Also the rows of other days, where they can have become others.
             kept = "true" if stored is not None else f"{PARTITION} IN (SELECT unnest($days))"
             self.connection.execute(
-                f"CREATE OR REPLACE TEMP TABLE result AS FROM definition WHERE {kept}",
+                f"CREATE OR REPLACE TABLE result AS FROM definition WHERE {kept}",
                 None if stored is not None else {"days": list(days)},
             )
             source = "result"
@@ -189,11 +197,12 @@ class DuckDBEngine:
                 now = self._contents(table, "FROM result", PARTITION)
                 days = {*days, *(day for day in {*now, *stored} if now.get(day) != stored.get(day))}
         query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
-        files = {
-            day: self.stage(table, day, query, {"stamp": stamps.get(day, "")}, {"day": day})
-            for day in sorted(days)
-        }
-        self.connection.execute("DROP TABLE IF EXISTS temp.result")
+
+        def stage(day: date) -> Path:
+            return self.stage(table, day, query, {"stamp": stamps.get(day, "")}, {"day": day})
+
+        files = in_parallel(stage, sorted(days))
+        self.connection.execute("DROP TABLE IF EXISTS result")
         return files
 
     def stage(
@@ -219,7 +228,7 @@ class DuckDBEngine:
         notes = {**notes, _CONTENT: _UNSEALED}
         noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
         values = {f"note {name}": value for name, value in notes.items()}
-        self.connection.execute(
+        self.session().execute(
             f"COPY ({query} ORDER BY {_list(table.sort_order)}) TO $path "
             f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{noted}}})",
             {"path": str(path), **values, **(parameters or {})},
@@ -308,9 +317,13 @@ class DuckDBEngine:
 
     def count(self, file: Path) -> int:
         """The number of rows of a file."""
-        ((rows,),) = self.connection.execute(
-            "SELECT num_rows FROM parquet_file_metadata($file)", {"file": file_names([file])}
-        ).fetchall()
+        ((rows,),) = (
+            self.session()
+            .execute(
+                "SELECT num_rows FROM parquet_file_metadata($file)", {"file": file_names([file])}
+            )
+            .fetchall()
+        )
         return int(rows)
 
     def keep(self, name: str, made_from: Hashable, query: str) -> None:
@@ -366,6 +379,7 @@ class DuckDBEngine:
         return found
 
 
+_SET_KEY = "SET VARIABLE pseudonym_key = $key"
 _CONTENT = "content"
 _UNSEALED = "to be sealed".ljust(120)
 
@@ -414,6 +428,13 @@ def _statistics(
         first=first,
         last=last,
     )
+
+
+def in_parallel(make: Callable[[date], _T], days: Iterable[date]) -> dict[date, _T]:
+    """What `make` gives for each day; several at once, for one alone keeps only one core busy."""
+    days = list(days)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip(days, pool.map(make, days), strict=True))
 
 
 def quoted(name: str) -> str:

@@ -19,6 +19,7 @@ from stedi_assets.engines.duckdb import (
     SQL_TYPES,
     DuckDBEngine,
     file_names,
+    in_parallel,
     no_rows,
     quoted,
     trimmed,
@@ -30,35 +31,52 @@ _BATCH = 20_000
 _LINES = "newline_delimited"
 
 
-def read_day(
-    engine: DuckDBEngine, source: Source, day: date, files: Mapping[str, Path], stamp: str
-) -> tuple[Path, Path]:
-    """Read a day's landing files of one source.
+@dataclass(frozen=True)
+class Day:
+    """A day's landing files of one source.
+
+    Attributes:
+        files: local files by their keys in the lake.
+        stamp: what to note in the files that are written.
+    """
+
+    files: Mapping[str, Path]
+    stamp: str
+
+
+def read_days(
+    engine: DuckDBEngine, source: Source, days: Mapping[date, Day]
+) -> tuple[dict[date, Path], dict[date, Path]]:
+    """Read landing files of one source.
 
     Args:
         engine: runs the queries and stages the result.
         source: whose files they are.
-        day: their ingestion date.
-        files: local files by their keys in the lake.
-        stamp: what to note in the written files.
+        days: the files by ingestion date.
 
     Returns:
-        Two Parquet files, still to be sealed: the landing table's rows, and the rejects.
+        By date, two Parquet files, still to be sealed: the landing table's rows, and the rejects.
 
     Raises:
         OSError: a file cannot be opened.
     """
     table, rejects = landing_table(source), rejects_table(source)
-    reader = _DayReader(engine, table)
-    notes = {"stamp": stamp}
-    rows = reader.stage_plain(day, files, notes)
-    if rows:
-        return rows, engine.stage(rejects, day, no_rows(rejects), notes)
-    notes["records"] = str(reader.read(files))
-    return (
-        engine.stage(table, day, "SELECT * FROM landed", notes),
-        engine.stage(rejects, day, "SELECT * FROM rejected", notes),
+    plain = in_parallel(
+        lambda day: _DayReader(engine, table, engine.session()).stage_plain(day, days[day]), days
     )
+    rows: dict[date, Path] = {}
+    rejected: dict[date, Path] = {}
+    for day, found in plain.items():
+        notes = {"stamp": days[day].stamp}
+        if found:
+            rows[day] = found
+            rejected[day] = engine.stage(rejects, day, no_rows(rejects), notes)
+        else:
+            records = _DayReader(engine, table, engine.connection).read(days[day].files)
+            notes["records"] = str(records)
+            rows[day] = engine.stage(table, day, "SELECT * FROM landed", notes)
+            rejected[day] = engine.stage(rejects, day, "SELECT * FROM rejected", notes)
+    return rows, rejected
 
 
 def count_records(files: Iterable[Path]) -> int:
@@ -75,7 +93,7 @@ def _count_records(file: Path) -> int:
 
 def reading_sql(engine: DuckDBEngine, source: Source) -> str:
     """The query that reads a source's landing files where all records are good."""
-    reader = _DayReader(engine, landing_table(source))
+    reader = _DayReader(engine, landing_table(source), engine.connection)
     return reader.plain_rows(reader.keys)
 
 
@@ -87,21 +105,21 @@ class _File:
 
 
 class _DayReader:
-    def __init__(self, engine: DuckDBEngine, table: Table) -> None:
+    def __init__(
+        self, engine: DuckDBEngine, table: Table, connection: duckdb.DuckDBPyConnection
+    ) -> None:
         self.engine = engine
-        self.connection = engine.connection
+        self.connection = connection
         self.table = table
         self.keys = {column.name: column.key for column in table.columns}
 
-    def stage_plain(
-        self, day: date, files: Mapping[str, Path], notes: Mapping[str, str]
-    ) -> Path | None:
+    def stage_plain(self, day: date, of: Day) -> Path | None:
         """A file with the rows, if the files hold a good record a line and no more."""
-        paths = list(files.values())
+        notes = {"stamp": of.stamp}
+        paths = list(of.files.values())
         if not paths:
-            return self.engine.stage(
-                self.table, day, no_rows(self.table), {**notes, "records": "0"}
-            )
+            notes["records"] = "0"
+            return self.engine.stage(self.table, day, no_rows(self.table), notes)
         try:
             lines = sum(map(count_lines, paths))
             if not self._shows_all_keys(paths, self.keys):
@@ -120,9 +138,9 @@ class _DayReader:
     def read(self, files: Mapping[str, Path]) -> int:
         """Read files into the temporary tables `landed` and `rejected`; returns their records."""
         types = ", ".join(f"{quoted(c.name)} {SQL_TYPES[c.type]}" for c in self.table.columns)
-        self.connection.execute(f"CREATE OR REPLACE TEMP TABLE landed ({types})")
+        self.connection.execute(f"CREATE OR REPLACE TABLE landed ({types})")
         self.connection.execute(
-            "CREATE OR REPLACE TEMP TABLE rejected "
+            "CREATE OR REPLACE TABLE rejected "
             "(file VARCHAR, line BIGINT, reason VARCHAR, record VARCHAR)"
         )
         readable: list[_File] = []

@@ -18,7 +18,7 @@ from stedi_assets.definitions import defs
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
 from stedi_assets.jobs import BRING_UP_TO_DATE
 from stedi_assets.lake import Lake, open_lake
-from stedi_assets.resources import lake_resource, resources
+from stedi_assets.run_resources import lake_resource, resources
 from stedi_assets.tables import TABLES
 
 Record = dict[str, Any]

@@ -17,7 +17,7 @@ import pytest
 from stedi_assets.assets.curated import customers_curated
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
-from stedi_assets.resources import duckdb_resource, open_engine
+from stedi_assets.resources import open_engine
 from stedi_assets.tables import PARTITION, TABLES
 
 PHONE = TABLES["accelerometer_trusted"]
@@ -78,7 +78,7 @@ def values(files: dict[date, Path], name: str) -> dict[date, list[Any]]:
 @contextmanager
 def opened(root: Path) -> Iterator[tuple[Lake, DuckDBEngine]]:
     lake = open_lake(str(root))
-    with open_engine(lake, duckdb_resource()) as engine:
+    with open_engine(lake) as engine:
         yield lake, engine
 
 

@@ -15,7 +15,7 @@ from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing import reader
 from stedi_assets.landing.reader import count_records, read_day
-from stedi_assets.resources import duckdb_resource, open_engine
+from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source, landing_table, rejects_table
 
 Row = tuple[Any, ...]
@@ -73,7 +73,7 @@ class Day:
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     """One for all tests here: nothing of a day may be left for the next."""
     lake = open_lake(str(tmp_path_factory.mktemp("lake")))
-    with open_engine(lake, duckdb_resource()) as opened:
+    with open_engine(lake) as opened:
         yield opened
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import open_lake
 from stedi_assets.landing.reader import count_records, read_day
-from stedi_assets.resources import duckdb_resource, open_engine
+from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source
 
 FIELDS: dict[Source, list[tuple[str, str, bool]]] = {
@@ -293,7 +293,7 @@ def days(draw: st.DrawFn) -> tuple[Source, list[File]]:
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DuckDBEngine]:
     lake = open_lake(str(tmp_path_factory.mktemp("lake")))
-    with open_engine(lake, duckdb_resource()) as opened:
+    with open_engine(lake) as opened:
         yield opened
 
 

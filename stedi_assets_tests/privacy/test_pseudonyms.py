@@ -14,7 +14,7 @@ import pytest
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.pseudonyms import KEY_FILE, local_key, pseudonym
-from stedi_assets.resources import duckdb_resource, open_engine, pseudonym_key
+from stedi_assets.resources import open_engine, pseudonym_key
 from stedi_assets.tables import TABLES
 
 KEY = "k" * 16 + "-from-outside"
@@ -98,7 +98,7 @@ def test_the_key_of_the_environment_goes_before_the_lake_s_own(
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", KEY)
     assert pseudonym_key(lake) == KEY
     assert not (lake.storage.root / KEY_FILE).exists()
-    with open_engine(lake, duckdb_resource()) as engine:
+    with open_engine(lake) as engine:
         assert pseudonym_by(engine, "ann@stedi.com") == sha256(KEY + "ann@stedi.com")
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "")
     assert pseudonym_key(lake) == local_key(lake.storage.root)
@@ -107,7 +107,7 @@ def test_the_key_of_the_environment_goes_before_the_lake_s_own(
 def test_every_engine_over_a_lake_gives_a_value_the_same_pseudonym(lake: Lake) -> None:
     found = []
     for _ in range(2):
-        with open_engine(lake, duckdb_resource()) as engine:
+        with open_engine(lake) as engine:
             found.append(pseudonym_by(engine, "zoë@stedi.com"))
     assert found == [sha256(local_key(lake.storage.root) + "zoë@stedi.com")] * 2
 
@@ -118,7 +118,7 @@ def test_the_key_is_in_no_query_of_a_curated_table(
     from stedi_assets.assets.curated import customers_curated, machine_learning_curated
 
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", KEY)
-    with open_engine(lake, duckdb_resource()) as engine:
+    with open_engine(lake) as engine:
         for definition in (customers_curated, machine_learning_curated):
             upstream = {
                 name: engine.table(TABLES[name], {}) for name in definition.keys_by_input_name
