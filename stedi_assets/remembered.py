@@ -56,9 +56,9 @@ class Remembered:
         self.engine.connection.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE changed AS
-            WITH then AS (SELECT person, serialnumber FROM read_parquet($file) WHERE name = $name),
-                 now AS ({self._hidden(people)})
-            (FROM then EXCEPT FROM now) UNION ALL (FROM now EXCEPT FROM then)
+            WITH before AS (SELECT person, serialnumber FROM read_parquet($file) WHERE name = $name),
+                 after AS ({self._hidden(people)})
+            (FROM before EXCEPT FROM after) UNION ALL (FROM after EXCEPT FROM before)
             """,
             {"file": file_names([self.file]), "name": name},
         )
