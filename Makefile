@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
+export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
 .PHONY: run test lint dev bench lock clean
 

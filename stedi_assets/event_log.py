@@ -1,15 +1,17 @@
 """Where Dagster keeps the events of runs on one machine: one SQLite file.
 
-Dagster's own storage, but for two things that the runs of the lakehouse need.
+Dagster's own storage, but for what the runs of the lakehouse need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry
+from dagster._core.events import BATCH_WRITABLE_EVENTS
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.event_log.schema import (
@@ -17,7 +19,9 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from sqlalchemy import Connection, Engine, create_engine, func, select, update
+from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, update
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.event import listen
 
 
 class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
@@ -26,25 +30,74 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
     It keeps connections: Dagster makes one for each event, which takes longer than writing it, and
     a run of the lakehouse has two hundred events.
 
+    It stores events together: a run over a year has eight thousand, most of them a partition's.
+
     It knows that a check over several partitions looked at each of them: Dagster plans such a check
     for each partition, takes one result without a partition, and shows the partitions as skipped.
     """
 
     @cached_property
     def _engine(self) -> Engine:
-        return create_engine(
+        engine = create_engine(
             self._conn_string, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
         )
+        listen(engine, "connect", _sync_rarely)
+        return engine
 
     @contextmanager
     def _connect(self) -> Iterator[Connection]:
         with self._engine.begin() as connection:
             yield connection
 
+    @cached_property
+    def _tables(self) -> set[str]:
+        return set()
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether there is a table. Dagster asks with many an event, so what was found is kept."""
+        if table_name not in self._tables:
+            with self._connect() as connection:
+                self._tables.update(inspect(connection).get_table_names())
+        return table_name in self._tables
+
     def dispose(self) -> None:
         """Close the connections."""
         super().dispose()  # type: ignore[no-untyped-call]
         self._engine.dispose()
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event; one of the kinds that come in batches as a batch of one."""
+        if event.dagster_event_type in BATCH_WRITABLE_EVENTS:
+            self.store_event_batch([event])
+        else:
+            super().store_event(event)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store events that Dagster has at once: what a run plans, or what a step made.
+
+        All or none of them, in one transaction: if it fails, Dagster stores each on its own.
+        """
+        if not {event.dagster_event_type for event in events} <= BATCH_WRITABLE_EVENTS:
+            super().store_event_batch(events)
+            return
+        rows = [self._event_to_row(event) for event in events]
+        stored_id = SqlEventLogStorageTable.c.id
+        with self._connect() as connection:
+            ids = connection.scalars(
+                insert(SqlEventLogStorageTable).returning(stored_id, sort_by_parameter_order=True),
+                rows,
+            ).all()
+            self._store_asset_event_tags(connection, events, ids)
+            # Each event overwrites what the table of assets has of those before it.
+            last = {
+                (row["asset_key"], row["dagster_event_type"]): (event, event_id)
+                for row, event, event_id in zip(rows, events, ids, strict=True)
+            }
+            for event, event_id in last.values():
+                self._store_asset_event(connection, event, event_id)
+            for row, event, event_id in zip(rows, events, ids, strict=True):
+                if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
+                    _plan_check(connection, row, event, event_id)
 
     def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
         """Store what was planned or found; what was found, for each partition of the run."""
@@ -82,3 +135,37 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
                     materialization_event_storage_id=materialization,
                 )
             )
+
+
+def _sync_rarely(connection: DBAPIConnection, _: object) -> None:
+    """Let SQLite wait for the disk now and then, not for each event.
+
+    What is stored outlives a process that is killed. If the machine loses power, the last events
+    may be lost, but the database is whole.
+    """
+    connection.cursor().execute("PRAGMA synchronous = NORMAL")
+
+
+def _plan_check(
+    connection: Connection, row: dict[str, Any], event: EventLogEntry, event_id: int
+) -> None:
+    """Store that a check is to look at each partition of a run, or at the whole table.
+
+    As Dagster does, but the event is turned into text once, not for each partition.
+    """
+    planned = event.get_dagster_event().asset_check_planned_data
+    subset = planned.partitions_subset
+    values = {
+        "asset_key": planned.asset_key.to_string(),
+        "check_name": planned.check_name,
+        "run_id": event.run_id,
+        "execution_status": AssetCheckExecutionRecordStatus.PLANNED.value,
+        "evaluation_event": row["event"],
+        "evaluation_event_timestamp": row["timestamp"],
+        "evaluation_event_storage_id": event_id,
+    }
+    partitions = subset.get_partition_keys() if subset else [None]
+    connection.execute(
+        insert(AssetCheckExecutionsTable),
+        [{**values, "partition": partition} for partition in partitions],
+    )

@@ -51,6 +51,14 @@ def dagster_home() -> str | None:
     return str(Path(home).absolute())
 
 
+def batch_events() -> None:
+    """Let Dagster store a step's events together, which takes a fifth of the time on many dates.
+
+    It reads `DAGSTER_EVENT_BATCH_SIZE`, and stores each by itself if that is not set.
+    """
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
+
+
 def pseudonym_key(lake: Lake) -> str:
     """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else the lake's own key."""
     return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)

@@ -22,7 +22,7 @@ from stedi_assets.dates import Stretch
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
 from stedi_assets.lake.storage import locked
-from stedi_assets.resources import dagster_home
+from stedi_assets.resources import batch_events, dagster_home
 
 _NOT_QUEUED = dict.fromkeys(ONE_AT_A_TIME, "no place in the queue")
 """Instead of the jobs' tag: a run here waits for the lake by itself, and if it is killed, the runs
@@ -98,6 +98,7 @@ def _run(
 ) -> bool:
     run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    batch_events()
     with _instance(narrator.tell) as instance:
         instance.add_event_listener(run_id, narrator)
         result = job.execute_in_process(
