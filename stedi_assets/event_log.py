@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
-from dagster import DagsterEventType, EventLogEntry
+from dagster import DagsterEventType, EventLogEntry, JsonMetadataValue
 from dagster._core.events import BATCH_WRITABLE_EVENTS
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
@@ -19,6 +19,7 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import serialize_value
 from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.event import listen
@@ -100,7 +101,7 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
                     _plan_check(connection, row, event, event_id)
 
     def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
-        """Store what was planned or found; what was found, for each partition of the run."""
+        """Store what was planned or found; what was found, in brief for each partition too."""
         super().store_asset_check_event(event, event_id)
         if event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
             return
@@ -121,7 +122,17 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
             .where(events.partition == checks.partition)
             .scalar_subquery()
         )
-        found = select(checks.evaluation_event).where(of_this_check, checks.partition.is_(None))
+        # Figures by date would be in the row of each date: a gigabyte in a run over two years.
+        texts = {
+            label: value
+            for label, value in evaluation.metadata.items()
+            if not isinstance(value, JsonMetadataValue)
+        }
+        in_brief = event._replace(
+            dagster_event=event.get_dagster_event()._replace(
+                event_specific_data=evaluation.with_metadata(texts)
+            )
+        )
         with self._connect() as connection:
             connection.execute(
                 update(AssetCheckExecutionsTable)
@@ -130,7 +141,7 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
                     execution_status=(
                         status.SUCCEEDED if evaluation.passed else status.FAILED
                     ).value,
-                    evaluation_event=found.scalar_subquery(),
+                    evaluation_event=serialize_value(in_brief),
                     evaluation_event_storage_id=event_id,
                     materialization_event_storage_id=materialization,
                 )

@@ -170,7 +170,9 @@ def broken() -> None:
 
 @dg.asset_check(asset=readings, partitions_def=DAILY)
 def looked_at() -> dg.AssetCheckResult:
-    return dg.AssetCheckResult(passed=True, metadata={"by_date": dict.fromkeys(DAYS, 7)})
+    return dg.AssetCheckResult(
+        passed=True, metadata={"finding": "7 a day", "by_date": dict.fromkeys(DAYS, 7)}
+    )
 
 
 @dg.asset_check(asset=broken, partitions_def=DAILY)
@@ -258,6 +260,22 @@ def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
     evaluated = "SUCCEEDED", "ASSET_CHECK_EVALUATION"
     assert [row[:3] for row in found] == [(day, *evaluated) for day in [*DAYS, None]]
     assert [row[3] for row in found[:3]] == DAYS
+
+
+def test_of_a_check_over_several_partitions_only_one_row_has_the_figures_of_all(home: Path) -> None:
+    with instance_of(home) as instance:
+        run_days(instance)
+        history = instance.event_log_storage.get_asset_check_execution_history(
+            dg.AssetCheckKey(dg.AssetKey("readings"), "looked_at"), limit=10
+        )
+    told = {}
+    for record in history:
+        assert record.event
+        assert record.event.dagster_event
+        told[record.partition] = set(
+            record.event.dagster_event.asset_check_evaluation_data.metadata
+        )
+    assert told == {None: {"finding", "by_date"}} | {day: {"finding"} for day in DAYS}
 
 
 def test_of_a_batch_that_fails_no_event_is_stored_twice(
