@@ -56,7 +56,9 @@ class Remembered:
         self.engine.connection.execute(
             f"""
             CREATE OR REPLACE TEMP TABLE changed AS
-            WITH before AS (SELECT person, serialnumber FROM read_parquet($file) WHERE name = $name),
+            WITH before AS (
+                     SELECT person, serialnumber FROM read_parquet($file) WHERE name = $name
+                 ),
                  after AS ({self._hidden(people)})
             (FROM before EXCEPT FROM after) UNION ALL (FROM after EXCEPT FROM before)
             """,

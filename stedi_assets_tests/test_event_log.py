@@ -18,7 +18,7 @@ import pytest
 from stedi_assets import runs
 from stedi_assets.event_log import SqliteEventLog
 from stedi_assets.jobs import BRING_UP_TO_DATE
-from stedi_assets.partitions import Stretch
+from stedi_assets.dates import Stretch
 from stedi_assets_tests.end_to_end.landing_files import partition_tags
 
 ROOT = Path(__file__).parents[1]
@@ -340,7 +340,12 @@ def test_a_run_over_dates_stores_its_events_in_batches(
 
     monkeypatch.setattr(SqliteEventLog, "store_event_batch", measured)
     monkeypatch.setattr(runs, "defs", several_days)
+    looked_at = dg.AssetCheckKey(dg.AssetKey("readings"), "looked_at")
+    monkeypatch.setattr(runs, "keys_of_checks", lambda tables: {looked_at})
     told: list[str] = []
-    assert runs.run_dates(Stretch(date(2025, 1, 1), date(2025, 1, 3)), ["readings"], told.append)
+    made: set[tuple[str, date]] = set()
+    stretch = Stretch(date(2025, 1, 1), date(2025, 1, 3))
+    assert runs.run_dates(stretch, ["readings"], told.append, made)
+    assert made == {("readings", date(2025, 1, day)) for day in (1, 2, 3)}
     assert sizes == [len(DAYS) + 1, len(DAYS)], "what is planned, and what was made"
     assert told == ["  readings                             21 rows"]
