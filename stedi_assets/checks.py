@@ -211,14 +211,15 @@ def landing_row_count(stored: Stored) -> Finding:
     rows, rejected = stored.rows, stored.of(rejects_table(source)).rows
     landed = files_by_date(stored.lake, source)
     files = stored.lake.fetch(landing_table(source), stored.days)
-    stamps, counted = (stored.engine.notes(name, files) for name in ("stamp", "records"))
+    notes = stored.engine.notes(files)
     figures = {}
     for day in stored.days:
         landing_files = landed.get(day, [])
-        if day in counted and stamps.get(day) == landing_stamp(
+        noted = notes.get(day, {})
+        if "records" in noted and noted.get("stamp") == landing_stamp(
             stored.engine, source, landing_files
         ):
-            records = int(counted[day])  # as the reader counted them, before it read them
+            records = int(noted["records"])  # as the reader counted them, before it read them
         else:
             records = count_records(stored.lake.storage.fetch(f.key) for f in landing_files)
         figures[day] = {

@@ -12,7 +12,6 @@ from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,7 +98,8 @@ class Stamp(NamedTuple):
     Attributes:
         definition: the query, and the key of pseudonyms.
         inputs: the rows of the partitions that it may need.
-        people: whom the definition lets through; the date, where `inputs` is of all dates.
+        people: the tables that say whom the definition lets through; the date, where `inputs` is
+            of all dates.
     """
 
     definition: str
@@ -195,11 +195,12 @@ class Upstream:
             inputs = self._inputs(self.tables)
             # With the date, by which the file of one is told from that of another.
             return {day: Stamp(definition, inputs, day.isoformat()) for day in days}
+        people = self._inputs({n: p for n, p in self.tables.items() if n not in self._moments})
         return {
             day: Stamp(
                 definition,
                 self._inputs({n: d for n, d in self.needed(day).items() if n in self._moments}),
-                self.people_id,
+                people,
             )
             for day in days
         }
@@ -215,25 +216,17 @@ class Upstream:
             ]
         )
 
-    def people(self) -> ir.Table:
-        """The people whom the definition lets through, over the tables that say so."""
+    def people(self, days: Collection[date]) -> ir.Table:
+        """The people whom the definition lets through, of records of some dates."""
         assert self.definition.people
         tables = self.definition.reads(Need.EVERY_DATE)
         for table in tables:
-            files = {day: found.path for day, found in self.tables[table.name].items()}
+            partitions = self.tables[table.name]
+            files = {day: partitions[day].path for day in sorted(days) if day in partitions}
             self.engine.create_view(table, files)
         return self.definition.people(
             **{table.name: self.engine.expression(table) for table in tables}
         )
-
-    @cached_property
-    def people_id(self) -> str:
-        """Changes with whom the definition lets through."""
-        return _hashed(self.engine.fold(self.people(), PEOPLE_COLUMNS))
-
-
-PEOPLE_COLUMNS = ("person", "serialnumber")
-"""What a definition takes from people; it may take less."""
 
 
 def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Partitions) -> Staged:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import date
 
 import duckdb
-import ibis.expr.types as ir
 
 from stedi_assets.assets.definition import Need
 from stedi_assets.assets.definitions import DEFINITIONS
@@ -73,14 +72,14 @@ class Found:
         stale: the partitions that are not right, in the order in which rows flow.
         staged: finished files to put in their place, by table, in the same order.
         partitions: what the tables hold when that is done, by table.
-        people: whom definitions let through, by the name of what says so.
+        people: the tables that say whom definitions let through, by the name of what reads them.
         stamps: what the partitions are then known to follow from, by table.
     """
 
     stale: list[Stale] = field(default_factory=list)
     staged: dict[str, Staged] = field(default_factory=dict)
     partitions: dict[str, dict[date, Partition]] = field(default_factory=dict)
-    people: dict[str, ir.Table] = field(default_factory=dict)
+    people: dict[str, Upstream] = field(default_factory=dict)
     stamps: dict[str, dict[date, str]] = field(default_factory=dict)
 
 
@@ -285,7 +284,7 @@ class _Examiner:
         rows = upstream.rows()
         stamps = upstream.stamps(self.engine.sql(rows), {*upstream.dates(), *whole, *damaged})
         if definition.people:
-            self.found.people[definition.people.__name__] = upstream.people()
+            self.found.people[definition.people.__name__] = upstream
         why = {day: "missing" for day in upstream.dates() if day not in whole}
         why |= dict.fromkeys(damaged, "damaged")
         suspects = {
@@ -358,8 +357,7 @@ class _Examiner:
         }
         if not found or not people:
             return found
-        changed = self.memory.changed_people(people.__name__, upstream.people())
-        if not changed:
+        if not self.memory.changed_people(people.__name__, upstream):
             return found
         needed = {day: upstream.needed(day) for day in found}
         upstream.bind(found)
@@ -389,10 +387,10 @@ class _Examiner:
 
     def _put_right(self, table: Table, staged: Staged, why: Mapping[date, str]) -> None:
         """Note partitions as stale, for the given reasons, and what they should be."""
-        stamps = self.engine.notes("stamp", {day: staged.files[day] for day in why})
+        notes = self.engine.noted({day: staged.files[day] for day in why})
         partitions = self.found.partitions[table.name]
         for day, reason in sorted(why.items()):
-            right = Partition(staged.files[day], "", stamps[day], staged.contents[day])
+            right = Partition(staged.files[day], "", notes[day].stamp, staged.contents[day])
             missing, extra, changed = self._difference(table, day, right)
             self.found.stale.append(Stale(table, day, reason, missing, extra, changed))
             partitions[day] = right

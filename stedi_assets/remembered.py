@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import date
 
-import duckdb
-import ibis.expr.types as ir
-
+from stedi_assets.assets.definition import Need
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, quoted
 from stedi_assets.lake import Lake
-from stedi_assets.making import PEOPLE_COLUMNS, Partitions, Stamp
+from stedi_assets.making import Partitions, Stamp, Upstream
 from stedi_assets.privacy.consent import person
 from stedi_assets.tables import PARTITION, Personal, Table
 
@@ -23,52 +21,64 @@ _FILE = "_reconciled.parquet"
 
 
 class Remembered:
-    """What the last reconciliation found right, kept in one file of the lake.
+    """What was right, and whom definitions let through then.
 
-    Its rows are the people whom definitions let through then, by their pseudonyms' hashes; its note
-    says which partitions were right then: version of the file, checksum of the rows, stamp.
+    The file's rows are those people, by the date of the record that says so: 64 bits of a hash of
+    their pseudonyms, which is enough to tell millions apart. Its note says which partitions were
+    right: version of the file, checksum of the rows, stamp.
     """
 
     def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
         self.lake = lake
         self.engine = engine
         self.file = lake.storage.fetch(_FILE)
-        with suppress(duckdb.Error, KeyError, ValueError):  # none, or not one of ours
-            notes = engine.notes("partitions", {date.min: self.file})
-            self.partitions: dict[str, dict[str, list[str]]] = json.loads(notes[date.min])
-            return
-        self.partitions = {}
+        self.right: dict[str, dict[str, list[str]]] = {}
+        with suppress(KeyError, ValueError):  # none, or not one of ours
+            self.right = json.loads(engine.notes({date.min: self.file})[date.min]["right"])
 
     def version(self, table: Table, day: date) -> str:
         """Of the file that was right."""
-        return self._entry(table, day)[0]
+        return self._entry(table.name, day)[0]
 
     def found_right(self, table: Table, day: date) -> tuple[str, Stamp]:
         """The checksum that a partition had when it was right, and its stamp."""
-        _, checksum, stamp = self._entry(table, day)
+        _, checksum, stamp = self._entry(table.name, day)
         return checksum, Stamp.read(stamp)
 
-    def _entry(self, table: Table, day: date) -> list[str]:
-        return self.partitions.get(table.name, {}).get(day.isoformat(), ["", "", ""])
+    def _entry(self, name: str, day: date) -> list[str]:
+        return self.right.get(name, {}).get(day.isoformat(), ["", "", ""])
 
-    def changed_people(self, name: str, people: ir.Table) -> bool:
-        """Whether others are let through now; `dates_of_changed` then finds their readings."""
-        self.engine.connection.execute(
-            f"""
-            CREATE OR REPLACE TEMP TABLE changed AS
-            WITH before AS (
-                     SELECT person, serialnumber FROM read_parquet($file) WHERE name = $name
-                 ),
-                 after AS ({self._hidden(people)})
-            (FROM before EXCEPT FROM after) UNION ALL (FROM after EXCEPT FROM before)
-            """,
-            {"file": file_names([self.file]), "name": name},
+    def changed_people(self, name: str, upstream: Upstream) -> bool:
+        """Whether others are let through now; `dates_of_changed` then finds their readings.
+
+        Args:
+            name: of what says who is let through.
+            upstream: has the tables that it reads.
+        """
+        days = self._changed_dates(upstream)
+        execute = self.engine.connection.execute
+        execute(f"CREATE OR REPLACE TEMP TABLE after AS {self._people(upstream, days)}")
+        execute(
+            "CREATE OR REPLACE TEMP TABLE before AS "
+            f"SELECT DISTINCT person_id, device_id FROM ({self._remembered_people()}) "
+            f"WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
+            {"name": name, "days": days},
         )
-        ((count,),) = self.engine.connection.execute("SELECT count(*) FROM changed").fetchall()
+        execute(
+            "CREATE OR REPLACE TEMP TABLE came AS FROM after ANTI JOIN before "
+            "USING (person_id, device_id)"
+        )
+        execute(
+            "CREATE OR REPLACE TEMP TABLE gone AS FROM before ANTI JOIN after "
+            "USING (person_id, device_id)"
+        )
+        ((count,),) = execute(
+            "SELECT (SELECT count(*) FROM came) + (SELECT count(*) FROM gone)"
+        ).fetchall()
         return bool(count)
 
     def dates_of_changed(self, readings: Table) -> set[date]:
-        """The dates on which those who changed have readings."""
+        """The dates on which those who came and those who are gone have readings."""
         (column,) = (column for column in readings.columns if column.name in readings.subjects)
         rows = self.engine.expression(readings)
         subjects = rows.select(subject=column.name).distinct()
@@ -76,14 +86,18 @@ class Remembered:
             subjects, who = subjects.mutate(who=person(subjects.subject)), "person"
         else:
             subjects, who = subjects.mutate(who=subjects.subject), "serialnumber"
-        self.engine.connection.execute(
+        execute = self.engine.connection.execute
+        is_one = [f"who IN (SELECT {who} FROM came)"]
+        if execute("FROM gone LIMIT 1").fetchall():  # who is known by the pseudonym only
+            gone = {"person": "person_id", "serialnumber": "device_id"}[who]
+            is_one.append(f"{_HIDDEN.format('who')} IN (SELECT {gone} FROM gone)")
+        execute(
             "CREATE OR REPLACE TEMP TABLE those AS "
-            f"SELECT subject FROM ({self.engine.sql(subjects)}) "
-            f"WHERE hash(pseudonym(who)) IN (SELECT {who} FROM changed)"
+            f"SELECT subject FROM ({self.engine.sql(subjects)}) WHERE {' OR '.join(is_one)}"
         )
-        if not self.engine.connection.execute("FROM those LIMIT 1").fetchall():
+        if not execute("FROM those LIMIT 1").fetchall():
             return set()
-        found = self.engine.connection.execute(
+        found = execute(
             f"SELECT DISTINCT {PARTITION} FROM {readings.name} "
             f"WHERE {quoted(column.name)} IN (FROM those)"
         ).fetchall()
@@ -93,14 +107,15 @@ class Remembered:
         self,
         partitions: Mapping[str, Partitions],
         stamps: Mapping[str, Mapping[date, str]],
-        people: Mapping[str, ir.Table],
+        people: Mapping[str, Upstream],
     ) -> None:
         """Remember what is right now.
 
         Args:
             partitions: of each table.
             stamps: for the partitions that are right, what they follow from.
-            people: whom definitions let through, by the name of what says so.
+            people: the tables that say whom definitions let through, by the name of what reads
+                them.
         """
         right = {
             name: {
@@ -110,24 +125,66 @@ class Remembered:
             }
             for name, of_table in stamps.items()
         }
-        if right == self.partitions:
+        if right == self.right:
             return
-        rows = " UNION ALL ".join(
-            f"SELECT '{name}' AS name, person, serialnumber FROM ({self._hidden(those)})"
-            for name, those in people.items()
-        )
+        execute = self.engine.connection.execute
+        execute(f"CREATE OR REPLACE TEMP TABLE kept AS {self._remembered_people()}")
+        for name, upstream in people.items():
+            days = self._changed_dates(upstream)
+            execute(
+                f"DELETE FROM kept WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
+                {"name": name, "days": days},
+            )
+            execute(
+                f"INSERT INTO kept SELECT $name, {PARTITION}, person_id, device_id "
+                f"FROM ({self._people(upstream, days)})",
+                {"name": name},
+            )
         path = self.engine.folder / _FILE
-        self.engine.connection.execute(
-            f"COPY ({rows}) TO $path (FORMAT parquet, KV_METADATA {{partitions: $partitions}})",
-            {"path": str(path), "partitions": json.dumps(right)},
+        execute(
+            "COPY kept TO $path (FORMAT parquet, KV_METADATA {'right': $right})",
+            {"path": str(path), "right": json.dumps(right)},
         ).fetchall()
         self.lake.storage.publish(path, _FILE)
 
-    def _hidden(self, people: ir.Table) -> str:
-        """SQL for people as 64 bits of their pseudonyms: enough to tell millions apart."""
-        columns = (
-            f"hash(pseudonym({name}))" if name in people.columns else "NULL::UBIGINT"
-            for name in PEOPLE_COLUMNS
+    def _changed_dates(self, upstream: Upstream) -> list[date]:
+        """The dates on which a table that says who is let through is not as it was."""
+        return sorted(
+            {
+                day
+                for table in upstream.definition.reads(Need.EVERY_DATE)
+                for partitions in [upstream.tables[table.name]]
+                for day in {
+                    *partitions,
+                    *map(date.fromisoformat, self.right.get(table.name, {})),
+                }
+                if day not in partitions
+                or self._entry(table.name, day)[1] != partitions[day].content.checksum
+            }
         )
-        named = ", ".join(f"{c} AS {n}" for c, n in zip(columns, PEOPLE_COLUMNS, strict=True))
-        return f"SELECT {named} FROM ({self.engine.sql(people)})"
+
+    def _people(self, upstream: Upstream, days: list[date]) -> str:
+        """SQL for the people of some dates, with what stands for them in the file."""
+        people = upstream.people(days)
+        has_device = "serialnumber" in people.columns
+        device = "serialnumber" if has_device else "NULL::VARCHAR"
+        device_id = _HIDDEN.format("serialnumber") if has_device else "0::UBIGINT"
+        return (
+            f"SELECT {PARTITION}, person, {device} AS serialnumber, "
+            f"{_HIDDEN.format('person')} AS person_id, {device_id} AS device_id "
+            f"FROM ({self.engine.sql(people)})"
+        )
+
+    def _remembered_people(self) -> str:
+        """SQL for the rows of the file."""
+        if self.right:
+            (file,) = file_names([self.file])
+            quoted_file = file.replace("'", "''")
+            return f"FROM read_parquet('{quoted_file}')"
+        return (
+            f"SELECT NULL::VARCHAR AS name, NULL::DATE AS {PARTITION}, "
+            "NULL::UBIGINT AS person_id, NULL::UBIGINT AS device_id WHERE false"
+        )
+
+
+_HIDDEN = "hash(pseudonym({}))"

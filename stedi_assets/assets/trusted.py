@@ -16,17 +16,19 @@ def customer_trusted(customer_landing: ir.Table) -> ir.Table:
 
 
 def consenting_people(customer_trusted: ir.Table) -> ir.Table:
-    """The people of customer_trusted: person (normalised email)."""
-    return customer_trusted.select(person=person(customer_trusted.email))
+    """The people of customer_trusted: person (normalised email), and the date of the record."""
+    return customer_trusted.select(PARTITION, person=person(customer_trusted.email))
 
 
 def curated_people(customer_trusted: ir.Table, customers_curated: ir.Table) -> ir.Table:
     """What names the people of customers_curated, which itself does not.
 
     Returns:
-        The columns person (normalised email), subject_id, serialnumber and device_id.
+        The columns person (normalised email), subject_id, serialnumber, device_id, and the date of
+        the record.
     """
     people = customer_trusted.select(
+        PARTITION,
         "serialnumber",
         person=person(customer_trusted.email),
         subject_id=pseudonym(person(customer_trusted.email)),

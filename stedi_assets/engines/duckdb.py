@@ -239,20 +239,6 @@ class DuckDBEngine:
         """The query of an expression."""
         return str(ibis.to_sql(rows, dialect="duckdb"))
 
-    def fold(self, rows: ir.Table, columns: Collection[str]) -> list[str]:
-        """What changes with the rows of an expression, but not with their order.
-
-        Args:
-            rows: the expression.
-            columns: those of its columns that count.
-        """
-        self.ibis.create_view("folded", rows, overwrite=True)
-        names = _list([name for name in columns if name in rows.columns])
-        ((count, total),) = self.connection.execute(
-            f"SELECT count(*), sum(hash({names})) FROM folded"
-        ).fetchall()
-        return [self._hash_id, str(count), str(total)]
-
     def sealed(self, table: Table, files: Mapping[date, Path], sql: str) -> Staged:
         """Finished files: those that were written, with what they hold noted in them.
 
@@ -308,11 +294,10 @@ class DuckDBEngine:
 
     def noted(self, files: Mapping[date, Path]) -> dict[date, Noted]:
         """What partitions say of themselves; without those that are damaged or somebody else's."""
-        stamps, contents = self.notes("stamp", files), self.notes(_CONTENT, files)
         return {
-            day: Noted(stamps[day], _read(contents[day]))
-            for day in files
-            if day in stamps and day in contents
+            day: Noted(notes["stamp"], _read(notes[_CONTENT]))
+            for day, notes in self.notes(files).items()
+            if "stamp" in notes and _CONTENT in notes
         }
 
     def count(self, file: Path) -> int:
@@ -357,18 +342,17 @@ class DuckDBEngine:
             for day, name in ((day, str(path)) for day, path in files.items())
         }
 
-    def notes(self, name: str, files: Mapping[date, Path]) -> dict[date, str]:
-        """What was noted under a name in partitions' files; without those that are no Parquet."""
+    def notes(self, files: Mapping[date, Path]) -> dict[date, dict[str, str]]:
+        """What is noted in partitions' files, by name; without those that are no Parquet."""
 
-        def look(files: Mapping[date, Path]) -> dict[date, str]:
-            found = dict(
-                self.connection.execute(
-                    "SELECT file_name, decode(value) FROM parquet_kv_metadata($files) "
-                    "WHERE decode(key) = $name",
-                    {"files": file_names(files.values()), "name": name},
-                ).fetchall()
-            )
-            return {day: found[str(path)] for day, path in files.items() if str(path) in found}
+        def look(files: Mapping[date, Path]) -> dict[date, dict[str, str]]:
+            found: dict[str, dict[str, str]] = {}
+            for path, name, note in self.connection.execute(
+                "SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata($files)",
+                {"files": file_names(files.values())},
+            ).fetchall():
+                found.setdefault(path, {})[name] = note
+            return {day: found.get(str(path), {}) for day, path in files.items()}
 
         return _of_readable(look, files)
 
