@@ -12,12 +12,13 @@ from typing import Any
 
 import dagster as dg
 
+from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.dates import days
 from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics, quoted, trimmed
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
-from stedi_assets.making import landing_stamp
+from stedi_assets.making import Upstream, landing_stamp, stored_partitions
 from stedi_assets.partitions import DAILY
 from stedi_assets.reconcile import Stale, examine
 from stedi_assets.resources import landed_now
@@ -89,6 +90,21 @@ class Stored:
         found = dict(self.engine.connection.execute(query).fetchall())
         return {day: found.get(day, 0) for day in self.days}
 
+    def count_near(self, query: str) -> dict[date, int]:
+        """The same over the partitions that the looked-at ones of the table may be made from."""
+        self.upstream.bind(self.days)
+        return self.count_by_date(query)
+
+    @cached_property
+    def upstream(self) -> Upstream:
+        """What the table's partitions may be made from."""
+        definition = DEFINITIONS[self.table.name]
+        partitions = {
+            name: stored_partitions(self.lake, self.engine, TABLES[name])
+            for name in definition.needs
+        }
+        return Upstream(self.engine, definition, partitions)
+
     @cached_property
     def consenting(self) -> str:
         """The name of a temporary table of those who consent to research, by their latest record.
@@ -153,11 +169,14 @@ def no_nulls(stored: Stored) -> Finding:
 
 def unique_key(stored: Stored) -> Finding:
     """No two rows of the whole table have the same key."""
-    key = ", ".join(map(quoted, stored.table.key))
+    name, key = stored.table.name, ", ".join(map(quoted, stored.table.key))
+    looked_at = ", ".join(f"DATE '{day}'" for day in stored.days)
+    here = f"SELECT {key} FROM {name} WHERE {PARTITION} IN ({looked_at})"
     repeated = stored.count_by_date(
-        f"SELECT {PARTITION}, count(*) FROM {stored.table.name} WHERE ({key}) IN "
-        f"(SELECT ({key}) FROM {stored.table.name} GROUP BY {key} HAVING count(*) > 1) GROUP BY 1",
-        stored.table.name,
+        f"SELECT {PARTITION}, count(*) FROM {name} WHERE {PARTITION} IN ({looked_at}) AND ({key}) "
+        f"IN (SELECT ({key}) FROM {name} WHERE ({key}) IN ({here}) GROUP BY {key} "
+        "HAVING count(*) > 1) GROUP BY 1",
+        name,
     )
     count = sum(repeated.values())
     return Finding(
@@ -295,10 +314,9 @@ def _each_once(stored: Stored, passes: str) -> dict[date, int]:
     if passing == stored.rows:
         return passing
     columns = ", ".join(map(quoted, stored.table.column_names))
-    return stored.count_by_date(
+    return stored.count_near(
         f"SELECT first, count(*) FROM (SELECT min({PARTITION}) AS first FROM {landing} "
-        f"WHERE {passes} GROUP BY {columns}) GROUP BY 1",
-        landing,
+        f"WHERE {passes} GROUP BY {columns}) GROUP BY 1"
     )
 
 
@@ -312,15 +330,12 @@ def _pairs(stored: Stored) -> dict[date, int]:
     ).format
 
     def pairs(devices: str, phones: str) -> dict[date, int]:
-        return stored.count_by_date(
+        return stored.count_near(
             f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), "
             "sum(d.readings * p.readings)::BIGINT "
             f"FROM {counts('sensorreadingtime', 'step_trainer_trusted', devices)} d "
             f"JOIN {counts('timestamp', 'accelerometer_trusted', phones)} p USING (time) "
-            "GROUP BY 1",
-            "step_trainer_trusted",
-            "accelerometer_trusted",
-            "customers_curated",
+            "GROUP BY 1"
         )
 
     of_all = pairs("", "")

@@ -316,17 +316,19 @@ def _as_json(stale: list[Stale], misplaced: Sequence[str]) -> dict[str, object]:
 
 def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
     """The number of rows of every table."""
-    import duckdb
+    from stedi_assets.making import stored_partitions
 
-    try:
-        return {
-            name: sum(found.rows for found in engine.statistics(table, lake.fetch(table)).values())
-            for name, table in TABLES.items()
-        }
-    except duckdb.Error as error:
-        raise click.ClickException(
-            f"a partition is damaged: {error}. Delete the file; `stedi run` makes it again."
-        ) from error
+    found = {}
+    for name, table in TABLES.items():
+        partitions = stored_partitions(lake, engine, table)
+        for day, file in lake.partitions(table).items():
+            if day not in partitions:
+                raise click.ClickException(
+                    f"a partition is damaged: {lake.storage.uri(file.key)}. "
+                    "`stedi run` makes it again."
+                )
+        found[name] = sum(partition.content.rows for partition in partitions.values())
+    return found
 
 
 def _print_counts(lake: Lake, found: dict[str, int]) -> None:

@@ -18,7 +18,7 @@ from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
-from stedi_assets.making import Upstream, make, stored_partitions
+from stedi_assets.making import Partition, Upstream, make, stored_partitions
 from stedi_assets.metadata import of_partition
 from stedi_assets.tables import PARTITION, TABLES, Table
 
@@ -34,10 +34,14 @@ class LakeIOManager(dg.IOManager):
     def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
         self.lake = lake
         self.engine = engine
+        self._known: dict[str, dict[date, Partition]] = {}
 
     def load_input(self, context: dg.InputContext) -> ir.Table | pd.DataFrame:
         """The partitions that the step needs: an Ibis table, or a DataFrame if annotated so."""
         table = _registered(context.asset_key)
+        definition = DEFINITIONS.get(context.op_def.name)
+        if definition and table.name in definition.needs:
+            return self.engine.expression(table)  # `make` says which partitions it is over
         needed = None
         if context.has_asset_partitions:
             keys = context.asset_partition_key_range  # listing them all takes longer than reading
@@ -64,6 +68,7 @@ class LakeIOManager(dg.IOManager):
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
         staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
+        self._known.pop(table.name, None)
         for day, figures in publish(self.lake, self.engine, table, staged).items():
             partition = day.isoformat()
             if day in wanted:
@@ -83,12 +88,15 @@ class LakeIOManager(dg.IOManager):
         if definition is None:  # a landing table, filled by an asset that reads no landing files
             files = self.engine.write(table, expression, wanted, {})
             return self.engine.sealed(table, files, self.engine.sql(expression))
-        read = {
-            name: stored_partitions(self.lake, self.engine, TABLES[name])
-            for name in definition.needs
-        }
-        stored = stored_partitions(self.lake, self.engine, table) if table.restated else {}
+        read = {name: self._stored(TABLES[name]) for name in definition.needs}
+        stored = self._stored(table) if table.restated else {}
         return make(Upstream(self.engine, definition, read), expression, wanted, stored)
+
+    def _stored(self, table: Table) -> dict[date, Partition]:
+        """A table's partitions, which no other run changes while this one has the lake."""
+        if table.name not in self._known:
+            self._known[table.name] = stored_partitions(self.lake, self.engine, table)
+        return self._known[table.name]
 
 
 def publish(

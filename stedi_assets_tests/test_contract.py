@@ -10,6 +10,7 @@ import duckdb
 import ibis
 import ibis.expr.types as ir
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from stedi_assets.contract import BrokenContractError, verify
@@ -225,10 +226,48 @@ def test_a_file_with_other_columns_is_a_breach(
     table, file = TABLES["accelerometer_trusted"], tmp_path / "part-0.parquet"
     with duckdb.connect() as connection:
         connection.execute(f"COPY (SELECT {columns} FROM range(3)) TO '{file}' (FORMAT parquet)")
-    statistics = engine.statistics(table, {SIXTH: file})[SIXTH]
+    files = {SIXTH: file}
     with pytest.raises(BrokenContractError) as error:
-        verify(engine, table, SIXTH, file, statistics)
+        verify(engine, table, files, engine.statistics(table, files))
     assert str(error.value).startswith(
         "accelerometer_trusted, partition 2023-08-06: its columns are {"
     ), problem
     assert "; 3 rows break this" in str(error.value)
+
+
+def customer_file(folder: Path, *emails: str) -> Path:
+    """A finished file of customer_trusted."""
+    schema = ibis.schema(CUSTOMERS.schema).to_pyarrow()
+    rows = pa.Table.from_pylist([ANN | {"email": email} for email in emails], schema=schema)
+    folder.mkdir()
+    pq.write_table(rows.drop_columns(PARTITION), folder / "part-0.parquet")
+    return folder / "part-0.parquet"
+
+
+@pytest.mark.parametrize("folder", ["seventh", "it's [7]*?"])
+def test_of_several_files_the_breach_names_the_day_whose_file_it_is(
+    engine: DuckDBEngine, tmp_path: Path, folder: str
+) -> None:
+    files = {
+        SIXTH: customer_file(tmp_path / "sixth", "ann", "bob"),
+        SEVENTH: customer_file(tmp_path / folder, "cy", "dee", "dee"),
+        date(2023, 8, 8): customer_file(tmp_path / "eighth", "ann", "cy"),
+    }
+    with pytest.raises(BrokenContractError) as error:
+        verify(engine, CUSTOMERS, files, engine.statistics(CUSTOMERS, files))
+    assert str(error.value).startswith(
+        "customer_trusted, partition 2023-08-07: the key (email) occurs more than once; "
+        "2 rows break this"
+    )
+
+
+def test_files_that_keep_the_contract_pass_and_so_do_none_at_all(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    files = {
+        SIXTH: customer_file(tmp_path / "sixth", "ann", "bob"),
+        SEVENTH: customer_file(tmp_path / "seventh", "ann"),
+        date(2023, 8, 8): customer_file(tmp_path / "eighth"),
+    }
+    verify(engine, CUSTOMERS, files, engine.statistics(CUSTOMERS, files))
+    verify(engine, CUSTOMERS, {}, {})
