@@ -18,7 +18,7 @@ from pathlib import Path
 
 import duckdb
 
-from benchmarks.lakes import write_copies
+from benchmarks.lakes import link_tree, move_last_date, write_copies, write_empty_files
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "benchmarks" / "work"
@@ -57,13 +57,15 @@ def measure(contestant: Contestant) -> Cost:
     return Cost(wall, usage.ru_maxrss / 1024)
 
 
-def compare(first: Contestant, second: Contestant, rounds: int) -> tuple[Cost, Cost]:
-    """Medians of both, measured in turn, after one round that is not counted."""
+def compare(
+    first: Contestant, second: Contestant, rounds: int, *, warm_up: bool = True
+) -> tuple[Cost, Cost]:
+    """Medians of both, measured in turn, by default after one round that is not counted."""
     costs: dict[str, list[Cost]] = {first.name: [], second.name: []}
-    for number in range(rounds + 1):
+    for number in range(rounds + warm_up):
         for contestant in (first, second):
             cost = measure(contestant)
-            if number:
+            if number >= warm_up:
                 costs[contestant.name].append(cost)
     one, other = (
         Cost(statistics.median(c.wall for c in found), statistics.median(c.peak for c in found))
@@ -72,20 +74,45 @@ def compare(first: Contestant, second: Contestant, rounds: int) -> tuple[Cost, C
     return one, other
 
 
-def stedi_run(lake: Path) -> Contestant:
+def new_home(home: Path) -> Path:
+    """A Dagster instance with no runs."""
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
+    return home
+
+
+def stedi_run(lake: Path, name: str = "stedi run") -> Contestant:
     """`stedi run` on a lake that holds landing files alone, in a Dagster instance with no runs."""
-    home = WORK / "dagster_home"
 
     def before() -> Mapping[str, str]:
-        shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
-        shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
-        for folder in lake.glob("*/*"):
-            if folder.name != "landing":
-                shutil.rmtree(folder)
-        return {"STEDI_LAKE": str(lake), "DAGSTER_HOME": str(home)}
+        remove_tables(lake)
+        return {"STEDI_LAKE": str(lake), "DAGSTER_HOME": str(new_home(WORK / "dagster_home"))}
 
-    return Contestant("stedi run", [STEDI, "run"], before)
+    return Contestant(name, [STEDI, "run"], before)
+
+
+def remove_tables(lake: Path) -> None:
+    """Leave a lake its landing files alone."""
+    (lake / "_reconciled.parquet").unlink(missing_ok=True)
+    for folder in lake.glob("*/*"):
+        if folder.name != "landing":
+            shutil.rmtree(folder)
+
+
+def day_on_history(history: Path, home: Path, day: Path) -> Contestant:
+    """`stedi run` when a day's files come to a lake and a Dagster instance with a year of them."""
+    lake, copied = WORK / "day on history", WORK / "home with history"
+
+    def before() -> Mapping[str, str]:
+        for folder in (lake, copied):
+            shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(home, copied)
+        link_tree(history, lake)
+        link_tree(day, lake)
+        return {"STEDI_LAKE": str(lake), "DAGSTER_HOME": str(copied)}
+
+    return Contestant("on 364 days of history", [STEDI, "run"], before)
 
 
 def floor(lake: Path, out: Path) -> Contestant:
@@ -145,6 +172,68 @@ def main() -> None:
         costs,
         "at most 2.5 times the time, and 2048 MB",
     )
+    a_year(out)
+    many_files()
+
+
+def a_year(out: Path) -> None:
+    """What a year of days costs, each of the size of the reference files, and a day after it."""
+    year, last = WORK / "365 days", WORK / "the last day"
+    write_copies(REFERENCE, year, 365, dates=True)
+    costs = compare(stedi_run(year), floor(year, out), rounds=1, warm_up=False)
+    check_counts(year, out)
+    show(
+        "365 days, 3.8 GB of JSON: a first load in one run against eight bare statements",
+        "stedi run",
+        "floor script",
+        costs,
+        "at most 2.5 times the time",
+    )
+    here = {"STEDI_LAKE": str(year)}
+    status = Contestant("stedi status", [STEDI, "status"], lambda: here)
+    scan = Contestant("scan", [sys.executable, "-m", "benchmarks.scan", str(year)])
+    show(
+        "Those 365 days: is everything as it should be, against reading and hashing it",
+        "stedi status",
+        "plain DuckDB scan",
+        compare(status, scan, rounds=5),
+        "at most 2.0 times the time",
+    )
+    history, home = WORK / "364 days", WORK / "home of 364 days"
+    if not home.exists():
+        shutil.rmtree(history, ignore_errors=True)
+        link_tree(year, history)
+        remove_tables(history)
+        shutil.rmtree(last, ignore_errors=True)
+        move_last_date(history, last)
+        environment = {"STEDI_LAKE": str(history), "DAGSTER_HOME": str(new_home(home))}
+        subprocess.run([STEDI, "run"], env={**os.environ, **environment}, cwd=ROOT, check=True)
+    show(
+        "A day of the size of the reference files: after 364 others against alone",
+        "on 364 days of history",
+        "on an empty lake",
+        compare(day_on_history(history, home, last), stedi_run(last, "on an empty lake"), rounds=5),
+        "at most 1.3 times the time and the memory",
+    )
+
+
+def many_files() -> None:
+    """What looking for news costs among 100,000 files."""
+    lake = WORK / "100,000 files"
+    write_empty_files(lake, 100_000)
+    seconds = [
+        float(
+            subprocess.check_output(
+                [sys.executable, "-m", "benchmarks.tick"],
+                env={**os.environ, "STEDI_LAKE": str(lake)},
+                cwd=ROOT,
+            )
+        )
+        for _ in range(5)
+    ]
+    print("\n100,000 landing files: a tick of their sensor without news")
+    print(f"  {'tick':<28}{statistics.median(seconds):8.2f} s")
+    print("  goal: at most 3 s", flush=True)
 
 
 if __name__ == "__main__":
