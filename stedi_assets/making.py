@@ -241,7 +241,8 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
     """
     engine, table = upstream.engine, upstream.definition.table
     sql = engine.sql(rows)
-    stamps = {day: str(stamp) for day, stamp in upstream.stamps(sql, {*days, *stored}).items()}
+    written = {*days, *stored, *upstream.dates()} if table.restated else days
+    stamps = {day: str(stamp) for day, stamp in upstream.stamps(sql, written).items()}
     files: dict[date, Path] = {}
     if table.restated:
         upstream.bind(days)

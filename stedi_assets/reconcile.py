@@ -51,8 +51,8 @@ class Stale:
         missing: rows that it lacks.
         extra: rows that it should not have.
         changed: rows of a table with a key that have other values under the same key.
-        held_back: whether it waits for landing files of its date to be mended, of which too many
-            records were rejected.
+        held_back: whether it was never made, and waits for landing files of its date to be mended,
+            of which too many records were rejected.
     """
 
     table: Table
@@ -236,7 +236,7 @@ class _Examiner:
         self.everything = everything
         self.but = but
         self.makes = makes
-        self.held_back: set[date] = set()
+        self.held_back: dict[str, set[date]] = {}
         self.found = Found()
 
     def why_landing(self, source: Source) -> list[dict[date, str]]:
@@ -269,7 +269,7 @@ class _Examiner:
         for table in tables:
             partitions = self.found.partitions[table.name]
             self.found.stamps[table.name] = {day: p.stamp for day, p in partitions.items()}
-        self.held_back |= {
+        self.held_back[tables[0].name] = {
             day
             for day in rows.keys() & rejected.keys()
             for bad in [rejected[day].content.rows]
@@ -296,10 +296,11 @@ class _Examiner:
             upstream, {day: whole[day] for day in suspects}, stamps
         )
         suspects = {day: reason for day, reason in suspects.items() if day not in remembered}
-        held = (why | suspects).keys() & self.held_back
+        # Partitions that are there are put right on such a date too: consent goes before.
+        self.held_back[name] = set().union(*(self.held_back[need] for need in definition.needs))
+        held = {day for day in self.held_back[name] if why.get(day) == "missing"}
         self.found.stale += [
-            Stale(table, day, (why | suspects)[day], 0, 0, 0, held_back=True)
-            for day in sorted(held)
+            Stale(table, day, "missing", 0, 0, 0, held_back=True) for day in sorted(held)
         ]
         # A restated table is computed as a whole, and gives what else is not as it should be.
         again = {day for day in (why if table.restated else why | suspects) if day not in held}
@@ -382,7 +383,11 @@ class _Examiner:
             day
             for day, partition in whole.items()
             for checksum, stamp in [self.memory.found_right(table, day)]
-            if checksum == partition.content.checksum and (run_looked or stamp == stamps[day])
+            if checksum == partition.content.checksum
+            and (
+                stamp == stamps[day]
+                or (run_looked and partition.version == self.memory.version(table, day))
+            )
         }
 
     def _put_right(self, table: Table, staged: Staged, why: Mapping[date, str]) -> None:

@@ -122,6 +122,7 @@ class Remembered:
                 day.isoformat(): [found.version, found.content.checksum, stamp]
                 for day, stamp in of_table.items()
                 for found in [partitions[name][day]]
+                if found.version
             }
             for name, of_table in stamps.items()
         }
