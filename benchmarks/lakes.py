@@ -11,16 +11,21 @@ import duckdb
 from benchmarks.floor import COLUMNS
 
 FIRST = 1_691_348_231_000  # the files' names end in epoch milliseconds, here of 2023-08-06
-HOUR = 3_600_000
-DAY = 24 * HOUR
-_COPIES = {
-    # Other people and devices in each copy, and readings of a later time.
+DAY = 86_400_000
+_OF_OTHERS = {
+    # Other people and devices in each copy, an hour later than in the one before.
     "customer": "* REPLACE ($copy || '.' || email AS email, "
     "serialNumber || '-' || $copy AS serialNumber)",
     "accelerometer": "* REPLACE ($copy || '.' || user AS user, "
-    "timestamp + $copy * $apart AS timestamp)",
+    "timestamp + $copy * 3600000 AS timestamp)",
     "step_trainer": "* REPLACE (serialNumber || '-' || $copy AS serialNumber, "
-    "sensorReadingTime + $copy * $apart AS sensorReadingTime)",
+    "sensorReadingTime + $copy * 3600000 AS sensorReadingTime)",
+}
+_OF_LATER = {
+    # The same people and devices, a day later than in the copy before.
+    "customer": "* REPLACE (lastUpdateDate + $copy * 86400000::BIGINT AS lastUpdateDate)",
+    "accelerometer": "* REPLACE (timestamp + $copy * 86400000::BIGINT AS timestamp)",
+    "step_trainer": "* REPLACE (sensorReadingTime + $copy * 86400000::BIGINT AS sensorReadingTime)",
 }
 
 
@@ -33,13 +38,13 @@ def write_copies(reference: Path, lake: Path, copies: int, *, dates: bool = Fals
         reference: has the landing files.
         lake: the folder to write.
         copies: how many.
-        dates: whether each copy has an ingestion date of its own, one after the other, and readings
-            of that day; else all have the same date, and readings an hour apart.
+        dates: whether each copy is another day of the same people, with an ingestion date of its
+            own; else all are of the same date and of other people.
     """
     if lake.exists():
         return
     draft = lake.with_name(lake.name + ".draft")
-    apart = DAY if dates else HOUR
+    changed = _OF_LATER if dates else _OF_OTHERS
     with duckdb.connect() as connection:
         for source, columns in COLUMNS.items():
             folder = draft / source / "landing"
@@ -50,10 +55,9 @@ def write_copies(reference: Path, lake: Path, copies: int, *, dates: bool = Fals
             )
             for copy in range(copies):
                 name = f"{source}-{FIRST + copy * (DAY if dates else 1)}.json"
-                values = {"copy": copy, "apart": apart} if source != "customer" else {"copy": copy}
                 connection.execute(
-                    f"COPY (SELECT {_COPIES[source]} FROM rows) TO '{folder / name}' (FORMAT json)",
-                    values,
+                    f"COPY (SELECT {changed[source]} FROM rows) TO '{folder / name}' (FORMAT json)",
+                    {"copy": copy},
                 ).fetchall()
     draft.rename(lake)
 

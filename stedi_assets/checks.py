@@ -119,16 +119,14 @@ class Stored:
             "consenting",
             tuple(self.lake.partitions(customers).values()),
             f"""
-            SELECT person, latest.serialnumber, latest.{PARTITION},
-                   pseudonym(person) AS subject_id, pseudonym(latest.serialnumber) AS device_id
-            FROM (SELECT {_PERSON.format("email")} AS person,
-                         arg_max(
-                             {{serialnumber: serialnumber, {PARTITION}: {PARTITION},
-                               since: coalesce(sharewithresearchasofdate, 0)}},
-                             row(lastupdatedate, registrationdate, {PARTITION},
-                                 coalesce(sharewithresearchasofdate, 0) = 0)) AS latest
-                  FROM customer_landing GROUP BY ALL)
-            WHERE latest.since <> 0
+            SELECT person, serialnumber, {PARTITION},
+                   pseudonym(person) AS subject_id, pseudonym(serialnumber) AS device_id
+            FROM (SELECT *, {_PERSON.format("email")} AS person,
+                         coalesce(sharewithresearchasofdate, 0) <> 0 AS consents
+                  FROM customer_landing)
+            WINDOW of_person AS (PARTITION BY person ORDER BY (
+                lastupdatedate, registrationdate, {PARTITION}, NOT consents) DESC)
+            QUALIFY row_number() OVER of_person = 1 AND consents
             """,
         )
         return "consenting"

@@ -9,12 +9,24 @@ import dagster as dg
 import duckdb
 import pytest
 
-from stedi_assets.checks import Finding, Stored, checks_of
+from stedi_assets.checks import (
+    CHECKS,
+    UP_TO_DATE,
+    Finding,
+    Stored,
+    checks_of,
+    evaluations,
+    keys_of_checks,
+    up_to_date,
+)
+from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.privacy.pseudonyms import local_key
+from stedi_assets.reconcile import Stale
 from stedi_assets.tables import TABLES, Zone
 from stedi_assets_tests.end_to_end.landing_files import (
+    QUIET,
     Record,
     counts_by_date,
     customer,
@@ -23,6 +35,7 @@ from stedi_assets_tests.end_to_end.landing_files import (
     land,
     landed,
     phone,
+    resources_of,
     run,
     twin,
 )
@@ -524,7 +537,113 @@ def test_the_rejects_of_another_source_do_not_matter(lake: Lake, engine: DuckDBE
         assert check(lake, engine, table, "rejects")[0].passed
 
 
+# up_to_date
+
+
+def test_a_table_without_stale_partitions_is_up_to_date() -> None:
+    others = [Stale(TABLES["customer_trusted"], SIXTH, "missing", 1, 0, 0)]
+    finding = up_to_date(TABLES["customers_curated"], others)
+    assert finding.passed
+    assert finding.sentence == "Every partition holds what the definition gives"
+    assert finding.figures == {}
+
+
+def test_stale_partitions_are_a_warning_with_how_many_by_how_many_rows_and_why() -> None:
+    table = TABLES["customer_trusted"]
+    stale = [
+        Stale(table, SIXTH, "damaged", 1000, 0, 0),
+        Stale(table, SEVENTH, "upstream rows changed", 2, 30, 400),
+        Stale(table, EIGHTH, "damaged", 0, 0, 0, held_back=True),
+        Stale(TABLES["customer_landing"], SIXTH, "missing", 7, 7, 7),
+    ]
+    finding = up_to_date(table, stale)
+    assert (finding.passed, finding.is_error) == (False, False), "it puts itself right"
+    assert finding.sentence == (
+        "3 partitions are not what they should be, by 1,432 rows: "
+        "damaged 2, upstream rows changed 1"
+    )
+    assert finding.figures == {
+        SIXTH: {"missing": 1000, "extra": 0, "changed": 0},
+        SEVENTH: {"missing": 2, "extra": 30, "changed": 400},
+        EIGHTH: {"missing": 0, "extra": 0, "changed": 0},
+    }
+
+
+def look_whether_up_to_date(lake: Lake) -> dict[str, dg.AssetCheckEvaluation]:
+    """What the check finds in a run of its own, which is a run over no partition."""
+    here = dg.Definitions(
+        assets=defs.assets,
+        asset_checks=CHECKS,
+        jobs=[
+            dg.define_asset_job("look", selection=dg.AssetSelection.checks(*UP_TO_DATE.check_keys))
+        ],
+        resources=resources_of(lake.storage.root),
+        executor=defs.executor,
+    )
+    result = here.resolve_job_def("look").execute_in_process(run_config=QUIET)
+    assert result.success
+    found = result.get_asset_check_evaluations()
+    assert {evaluation.check_name for evaluation in found} == {"up_to_date"}
+    return {evaluation.asset_key.to_user_string(): evaluation for evaluation in found}
+
+
+def test_in_a_run_of_its_own_the_check_looks_at_all_partitions_of_all_tables(lake: Lake) -> None:
+    found = look_whether_up_to_date(lake)
+    assert {table: evaluation.passed for table, evaluation in found.items()} == dict.fromkeys(
+        TABLES, True
+    )
+    file_of(lake, "accelerometer_landing", "2023-08-07").unlink()
+    rewrite(lake, "step_trainer_trusted", "2023-08-06", "FROM rows LIMIT 1", with_notes=True)
+    found = look_whether_up_to_date(lake)
+    failed = {table for table, evaluation in found.items() if not evaluation.passed}
+    assert failed == {"accelerometer_landing", "step_trainer_trusted"}
+    missing = found["accelerometer_landing"]
+    assert missing.severity is dg.AssetCheckSeverity.WARN
+    assert missing.description == ("1 partitions are not what they should be, by 1 rows: missing 1")
+    assert {name: value.value for name, value in missing.metadata.items()} == {
+        "finding": missing.description,
+        "missing": 1,
+        "extra": 0,
+        "changed": 0,
+    }
+    damaged = found["step_trainer_trusted"].description
+    assert damaged == "1 partitions are not what they should be, by 1 rows: damaged 1"
+
+
 # In runs.
+
+
+def test_the_checks_of_a_runs_partitions_are_all_but_the_one_of_everything() -> None:
+    all_keys = {key for check in CHECKS for key in check.check_keys}
+    assert keys_of_checks(TABLES) == all_keys - set(UP_TO_DATE.check_keys)
+    assert {(key.asset_key.to_user_string(), key.name) for key in keys_of_checks(DERIVED[:1])} == {
+        ("customer_trusted", name)
+        for name in ("consent", "no_nulls", "row_count", "schema", "unique_key")
+    }
+    assert keys_of_checks([]) == set()
+
+
+@pytest.mark.parametrize("days", [[SIXTH], [SIXTH, SEVENTH]], ids=["one date", "two dates"])
+def test_what_checks_find_can_be_told_without_a_run_of_them(
+    lake: Lake, engine: DuckDBEngine, days: list[date]
+) -> None:
+    rewrite(lake, "customer_trusted", "2023-08-06", without_consent(lake, "customer_trusted"))
+    told = {e.check_name: e for e in evaluations(lake, engine, TABLES["customer_trusted"], days)}
+    assert sorted(told) == ["consent", "no_nulls", "row_count", "schema", "unique_key"]
+    assert {name for name, evaluation in told.items() if not evaluation.passed} == {
+        "consent",
+        "row_count",
+    }
+    assert {evaluation.partition for evaluation in told.values()} == {
+        "2023-08-06" if len(days) == 1 else None
+    }
+    metadata = {name: value.value for name, value in told["consent"].metadata.items()}
+    figures = {"without_consent": 1}
+    assert metadata == {"finding": told["consent"].description} | (
+        figures
+        if len(days) == 1
+        else {"by_date": {"2023-08-06": figures, "2023-08-07": {"without_consent": 0}}}
+    )
 
 
 def evaluations_of(

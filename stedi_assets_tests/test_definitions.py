@@ -4,6 +4,7 @@
 """
 
 import json
+import shutil
 import subprocess
 import sysconfig
 from pathlib import Path
@@ -15,6 +16,9 @@ import pytest
 from stedi_assets.definitions import defs
 from stedi_assets.partitions import DAILY, EVERY_DATE, SINGLE_RUN, UP_TO_THIS_DATE
 from stedi_assets.tables import PARTITION, TABLES
+
+# Dagster says so of its own copies of sensors, which name no owner.
+pytestmark = pytest.mark.filterwarnings("ignore:.*`owners`.*:dagster.BetaWarning")
 
 SNAPSHOT = Path(__file__).with_name("graph.json")
 RENEW = "python -m stedi_assets_tests.test_definitions"
@@ -72,10 +76,35 @@ def test_every_table_is_an_asset_and_nothing_else_is() -> None:
     assert graph().keys() == TABLES.keys()
 
 
-def test_every_check_has_the_partitions_of_its_table() -> None:
+def test_every_check_has_the_partitions_of_its_table_but_the_one_that_looks_at_all_tables() -> None:
     assets = defs.resolve_asset_graph()
-    assert assets.asset_check_keys
-    assert {assets.get(check).partitions_def for check in assets.asset_check_keys} == {DAILY}
+    partitions = {check: assets.get(check).partitions_def for check in assets.asset_check_keys}
+    assert {check for check, found in partitions.items() if found is None} == {
+        dg.AssetCheckKey(dg.AssetKey(name), "up_to_date") for name in TABLES
+    }
+    assert {found for found in partitions.values() if found is not None} == {DAILY}
+
+
+def test_the_job_that_brings_up_to_date_has_every_table_and_every_check_of_its_partitions() -> None:
+    layer = defs.resolve_job_def("bring_up_to_date").asset_layer
+    assert {key.to_user_string() for key in layer.executable_asset_keys} == TABLES.keys()
+    checks = {key.name for key in layer.asset_graph.asset_check_keys}
+    assert checks == {"consent", "no_nulls", "rejects", "row_count", "schema", "unique_key"}
+
+
+def test_dagster_takes_from_the_settings_that_jobs_which_write_the_lake_run_one_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
+        queue = instance.get_concurrency_config().run_queue_config
+    assert queue
+    assert queue.max_concurrent_runs > 1
+    (limit,) = queue.tag_concurrency_limits
+    assert limit["limit"] == 1
+    for name in ("bring_up_to_date", "reconcile"):
+        assert defs.resolve_job_def(name).tags[limit["key"]] == limit["value"]
 
 
 def test_an_asset_says_of_its_columns_what_the_registry_says() -> None:
@@ -116,7 +145,9 @@ def test_the_definitions_are_listed_without_any_setting(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     listed = json.loads(done.stdout)
     assert {asset["asset_key"] for asset in listed["assets"]} == TABLES.keys()
-    assert "bring_up_to_date" in {job["name"] for job in listed["jobs"]}
+    assert {"bring_up_to_date", "reconcile"} <= {job["name"] for job in listed["jobs"]}
+    assert {sensor["name"] for sensor in listed["sensors"]} >= {"landing_files", "finished_runs"}
+    assert "every_night" in {schedule["name"] for schedule in listed["schedules"]}
 
 
 if __name__ == "__main__":

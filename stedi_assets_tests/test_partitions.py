@@ -1,27 +1,17 @@
-"""Dates as stretches, the partitions there are, and which of them another partition needs."""
+"""The partitions there are, and which of them another partition needs."""
 
 import os
 import subprocess
 import sys
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 
 import dagster as dg
 import pytest
 
-from stedi_assets.partitions import (
-    DAILY,
-    EVERY_DATE,
-    SINGLE_RUN,
-    UP_TO_THIS_DATE,
-    Stretch,
-    days,
-    stretches,
-)
+from stedi_assets.assets.definition import Need
+from stedi_assets.dates import Stretch, days, stretches
+from stedi_assets.partitions import DAILY, EVERY_DATE, MAPPINGS, SINGLE_RUN, UP_TO_THIS_DATE
 from stedi_assets.resources import start_date
-
-
-def day(text: str) -> date:
-    return date.fromisoformat(text)
 
 
 def upstream(mapping: dg.PartitionMapping, *keys: str) -> list[str]:
@@ -31,39 +21,6 @@ def upstream(mapping: dg.PartitionMapping, *keys: str) -> list[str]:
     )
     assert not needed.required_but_nonexistent_subset
     return sorted(needed.partitions_subset.get_partition_keys())
-
-
-@pytest.mark.parametrize(
-    ("dates", "expected"),
-    [
-        ([], []),
-        (["2023-08-01"], ["2023-08-01"]),
-        (["2023-08-01", "2023-08-02", "2023-08-03"], ["2023-08-01 to 2023-08-03"]),
-        (["2023-08-03", "2023-08-01", "2023-08-02"], ["2023-08-01 to 2023-08-03"]),
-        (["2023-08-01", "2023-08-03"], ["2023-08-01", "2023-08-03"]),
-        (["2023-08-01", "2023-08-01"], ["2023-08-01"]),
-        (["2023-08-02", "2023-08-01", "2023-08-01"], ["2023-08-01 to 2023-08-02"]),
-        (["2023-02-28", "2023-03-01"], ["2023-02-28 to 2023-03-01"]),
-        (["2024-02-28", "2024-03-01"], ["2024-02-28", "2024-03-01"]),
-        (["2022-12-31", "2023-01-01"], ["2022-12-31 to 2023-01-01"]),
-        (["2023-08-05", "2023-08-01", "2023-08-04"], ["2023-08-01", "2023-08-04 to 2023-08-05"]),
-    ],
-)
-def test_dates_are_the_fewest_stretches_that_hold_exactly_them(
-    dates: list[str], expected: list[str]
-) -> None:
-    assert list(map(str, stretches(map(day, dates)))) == expected
-
-
-def test_a_stretch_holds_both_its_ends_and_what_is_between() -> None:
-    stretch = Stretch(day("2023-08-01"), day("2023-08-03"))
-    around = [day("2023-07-31") + timedelta(days=number) for number in range(5)]
-    assert [one in stretch for one in around] == [False, True, True, True, False]
-    assert "2023-08-02" not in stretch
-
-
-def test_partition_keys_are_dates() -> None:
-    assert days(["2023-08-01", "2022-01-01"]) == [day("2023-08-01"), day("2022-01-01")]
 
 
 def test_today_has_a_partition_and_tomorrow_has_none() -> None:
@@ -76,7 +33,7 @@ def test_today_has_a_partition_and_tomorrow_has_none() -> None:
 
 def test_every_day_from_the_first_one_on_has_a_partition() -> None:
     keys = DAILY.get_partition_keys()
-    assert stretches(days(keys)) == [Stretch(day(keys[0]), day(keys[-1]))]
+    assert stretches(days(keys)) == [Stretch(*days([keys[0], keys[-1]]))]
     assert len(set(keys)) == len(keys)
 
 
@@ -99,6 +56,11 @@ def test_every_date_is_all_dates_for_any() -> None:
     keys = DAILY.get_partition_keys()
     for position in (0, 100, len(keys) - 1):
         assert upstream(EVERY_DATE, keys[position]) == keys
+
+
+def test_each_need_of_a_definition_has_its_mapping() -> None:
+    assert {Need.EVERY_DATE: EVERY_DATE, Need.SAME_MOMENTS: UP_TO_THIS_DATE} == MAPPINGS
+    assert MAPPINGS.keys() == set(Need)
 
 
 def first_partition(setting: str | None) -> subprocess.CompletedProcess[str]:
@@ -132,4 +94,4 @@ def test_a_first_partition_that_is_no_date_is_an_error_that_says_what_to_set() -
 
 def test_an_empty_setting_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEDI_START_DATE", "")
-    assert start_date() == day("2022-01-01")
+    assert start_date() == date(2022, 1, 1)

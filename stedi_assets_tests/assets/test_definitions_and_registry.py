@@ -1,55 +1,163 @@
 """What every definition owes the registry: the columns, and nothing from nothing."""
 
-import dagster as dg
+import inspect
+
 import ibis.expr.types as ir
 import pytest
 
-from stedi_assets.assets.curated import customers_curated, machine_learning_curated
-from stedi_assets.assets.trusted import (
-    accelerometer_trusted,
-    customer_trusted,
-    step_trainer_trusted,
-)
+from stedi_assets.assets.definition import Definition, Need, derived
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.assets.specs import derived_asset
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.tables import TABLES, Zone
-from stedi_assets_tests.assets.rows import table
+from stedi_assets_tests.assets.rows import curated, customer, rows_of, table
 
-DEFINITIONS = [
-    customer_trusted,
-    accelerometer_trusted,
-    customers_curated,
-    step_trainer_trusted,
-    machine_learning_curated,
-]
-EACH = pytest.mark.parametrize(
-    "definition", DEFINITIONS, ids=[definition.key.to_user_string() for definition in DEFINITIONS]
-)
+EACH = pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
 
 
-def of_empty_tables(definition: dg.AssetsDefinition) -> ir.Table:
-    return definition(**{name: table(name) for name in definition.keys_by_input_name})
+def of_empty_tables(definition: Definition) -> ir.Table:
+    return definition(**{name: table(name) for name in definition.needs})
 
 
 def test_every_table_beyond_landing_has_a_definition() -> None:
-    assert [definition.key.to_user_string() for definition in DEFINITIONS] == [
+    assert list(DEFINITIONS) == [
         name for name, known in TABLES.items() if known.zone is not Zone.LANDING
     ]
+    for name, definition in DEFINITIONS.items():
+        assert definition.table is TABLES[name]
 
 
 @EACH
-def test_a_definition_has_the_columns_and_types_of_the_registry(
-    definition: dg.AssetsDefinition,
-) -> None:
+def test_a_definition_has_the_columns_and_types_of_the_registry(definition: Definition) -> None:
     schema = of_empty_tables(definition).schema()
-    assert {name: str(kind) for name, kind in schema.items()} == TABLES[
-        definition.key.to_user_string()
-    ].schema
+    assert {name: str(kind) for name, kind in schema.items()} == definition.table.schema
 
 
 @EACH
 def test_empty_tables_give_an_empty_table_with_the_columns_of_the_registry(
-    engine: DuckDBEngine, definition: dg.AssetsDefinition
+    engine: DuckDBEngine, definition: Definition
 ) -> None:
     found = engine.ibis.to_pyarrow(of_empty_tables(definition))
     assert found.num_rows == 0
-    assert set(found.column_names) == set(TABLES[definition.key.to_user_string()].schema)
+    assert set(found.column_names) == set(definition.table.schema)
+
+
+@EACH
+def test_a_definition_says_of_each_table_that_it_takes_what_it_needs_of_it(
+    definition: Definition,
+) -> None:
+    assert list(inspect.signature(definition.rows).parameters) == list(definition.needs)
+    assert set(definition.needs) <= TABLES.keys()
+
+
+@EACH
+def test_tables_are_made_in_an_order_in_which_what_one_reads_is_made_before(
+    definition: Definition,
+) -> None:
+    order = list(TABLES)
+    for name in definition.needs:
+        assert order.index(name) < order.index(definition.table.name)
+
+
+def test_readings_are_needed_of_the_same_moments_and_customers_of_every_date() -> None:
+    needs = {
+        (definition.table.name, name): need
+        for definition in DEFINITIONS.values()
+        for name, need in definition.needs.items()
+    }
+    same_moments = {pair for pair, need in needs.items() if need is Need.SAME_MOMENTS}
+    assert same_moments == {
+        ("accelerometer_trusted", "accelerometer_landing"),
+        ("step_trainer_trusted", "step_trainer_landing"),
+        ("machine_learning_curated", "step_trainer_trusted"),
+        ("machine_learning_curated", "accelerometer_trusted"),
+    }
+    assert len(needs) > len(same_moments)
+
+
+@pytest.mark.parametrize(
+    ("name", "dated_by"),
+    [
+        ("customer_trusted", ["customer_landing"]),
+        ("accelerometer_trusted", ["accelerometer_landing"]),
+        ("customers_curated", ["customer_trusted"]),
+        ("step_trainer_trusted", ["step_trainer_landing"]),
+        ("machine_learning_curated", ["step_trainer_trusted", "accelerometer_trusted"]),
+    ],
+)
+def test_a_table_has_the_dates_of_its_readings_or_else_of_the_table_that_it_filters(
+    name: str, dated_by: list[str]
+) -> None:
+    assert DEFINITIONS[name].dated_by == [TABLES[name] for name in dated_by]
+
+
+def test_the_tables_of_which_something_is_needed_are_in_the_order_in_which_they_are_read() -> None:
+    definition = DEFINITIONS["machine_learning_curated"]
+    assert definition.reads(Need.SAME_MOMENTS) == [
+        TABLES["step_trainer_trusted"],
+        TABLES["accelerometer_trusted"],
+    ]
+    assert definition.reads(Need.EVERY_DATE) == [
+        TABLES["customer_trusted"],
+        TABLES["customers_curated"],
+    ]
+    assert DEFINITIONS["customers_curated"].reads(Need.SAME_MOMENTS) == []
+
+
+@EACH
+def test_who_is_let_through_is_said_of_the_tables_of_every_date_alone(
+    definition: Definition,
+) -> None:
+    """A table of which one run restates all partitions depends on all of its input."""
+    assert (definition.people is None) == definition.table.restated
+    if definition.people:
+        every_date = [found.name for found in definition.reads(Need.EVERY_DATE)]
+        assert set(inspect.signature(definition.people).parameters) == set(every_date)
+        people = definition.people(**{name: table(name) for name in every_date})
+        assert "person" in people.columns
+
+
+def test_the_people_of_a_definition_are_those_whose_rows_it_lets_through(
+    engine: DuckDBEngine,
+) -> None:
+    trusted = table("customer_trusted", customer(" Ann@stedi.com"), customer("bob@stedi.com"))
+    consenting = DEFINITIONS["accelerometer_trusted"].people
+    assert consenting
+    found = rows_of(engine, consenting(customer_trusted=trusted))
+    assert [row["person"] for row in found] == ["ann@stedi.com", "bob@stedi.com"]
+    both = DEFINITIONS["step_trainer_trusted"].people
+    assert both
+    assert both is DEFINITIONS["machine_learning_curated"].people
+    in_curated = table("customers_curated", curated("ann@stedi.com"))
+    (row,) = rows_of(engine, both(customer_trusted=trusted, customers_curated=in_curated))
+    assert (row["person"], row["serialnumber"]) == ("ann@stedi.com", "serial of ann")
+
+
+def test_a_definition_is_called_with_tables_in_order_or_by_name(engine: DuckDBEngine) -> None:
+    @derived(customer_landing=Need.EVERY_DATE)
+    def customer_trusted(customer_landing: ir.Table) -> ir.Table:
+        return customer_landing
+
+    landed = table("customer_landing", customer())
+    assert rows_of(engine, customer_trusted(landed)) == [customer()]
+    assert rows_of(engine, customer_trusted(customer_landing=landed)) == [customer()]
+    assert customer_trusted.people is None
+
+
+def test_a_definition_is_named_as_a_table_of_the_registry() -> None:
+    def step_counts(customer_landing: ir.Table) -> ir.Table:
+        return customer_landing
+
+    with pytest.raises(KeyError, match="step_counts"):
+        derived(customer_landing=Need.EVERY_DATE)(step_counts)
+
+
+@EACH
+def test_the_asset_of_a_definition_has_its_name_and_reads_what_it_reads(
+    definition: Definition,
+) -> None:
+    asset = derived_asset(definition)
+    assert asset.key.to_user_string() == definition.table.name
+    assert {name: key.to_user_string() for name, key in asset.keys_by_input_name.items()} == {
+        name: name for name in definition.needs
+    }

@@ -1,7 +1,10 @@
 """DuckDB over the lake's files: what it reads, what it writes, and what it notes."""
 
 import hashlib
-from collections.abc import Iterator
+import os
+import random
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -15,10 +18,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from stedi_assets.assets.curated import customers_curated
-from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.engines.duckdb import (
+    Content,
+    DuckDBEngine,
+    Noted,
+    Staged,
+    in_parallel,
+    no_rows,
+    quoted,
+)
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.resources import open_engine
-from stedi_assets.tables import PARTITION, TABLES
+from stedi_assets.tables import PARTITION, TABLES, Table
 
 PHONE = TABLES["accelerometer_trusted"]
 CUSTOMERS = TABLES["customers_curated"]
@@ -56,12 +67,24 @@ def memory(schema: dict[str, str], rows: list[dict[str, Any]]) -> ir.Table:
     return ibis.memtable(pa.Table.from_pylist(rows, schema=types.to_pyarrow()), schema=types)
 
 
+def write(
+    engine: DuckDBEngine,
+    table: Table,
+    rows: ir.Table,
+    days: list[date],
+    stamps: Mapping[date, str] | None = None,
+    stored: Mapping[date, Content] | None = None,
+) -> Staged:
+    """Finished files of a table."""
+    files = engine.write(table, rows, days, stamps or {}, stored)
+    return engine.sealed(table, files, engine.sql(rows))
+
+
 def publish(lake: Lake, engine: DuckDBEngine, *rows: tuple[date, str, int]) -> dict[date, Path]:
     """Publish rows of accelerometer_trusted, the stamp of a day being the day's name."""
     days = sorted({day for day, *_ in rows})
     stamps = {day: f"of {day}" for day in days}
-    staged = engine.write(PHONE, phone_rows(*rows), days, {}, stamps)
-    for day, file in staged.files.items():
+    for day, file in write(engine, PHONE, phone_rows(*rows), days, stamps).files.items():
         lake.publish(PHONE, day, file)
     return lake.fetch(PHONE)
 
@@ -157,12 +180,17 @@ def test_the_name_of_a_folder_above_the_lake_changes_nothing(tmp_path: Path, fol
             SIXTH: 1,
             SEVENTH: 1,
         }
-        assert engine.stamps(files) == {SIXTH: "of 2023-08-06", SEVENTH: "of 2023-08-07"}
+        noted = {day: (of.stamp, of.content.rows) for day, of in engine.noted(files).items()}
+        assert noted == {SIXTH: ("of 2023-08-06", 1), SEVENTH: ("of 2023-08-07", 1)}
+        assert engine.measure(PHONE, files) == {
+            day: of.content for day, of in engine.noted(files).items()
+        }
+        assert engine.count(files[SIXTH]) == 1
 
 
 def test_writing_one_day_takes_the_rows_of_that_day_alone(engine: DuckDBEngine) -> None:
     rows = phone_rows((SIXTH, "ann", 1), (SEVENTH, "bob", 2), (EIGHTH, "cy", 3))
-    files = dict(engine.write(PHONE, rows, [SEVENTH], {}, {}).files)
+    files = engine.write(PHONE, rows, [SEVENTH], {})
     assert values(files, "user") == {SEVENTH: ["bob"]}
 
 
@@ -170,7 +198,7 @@ def test_writing_several_days_gives_a_file_each_and_an_empty_one_where_there_are
     engine: DuckDBEngine,
 ) -> None:
     rows = phone_rows((EIGHTH, "cy", 3), (SIXTH, "ann", 1), (SIXTH, "ann", 1), (SIXTH, "bob", 0))
-    files = dict(engine.write(PHONE, rows, [EIGHTH, SIXTH, SEVENTH], {}, {}).files)
+    files = engine.write(PHONE, rows, [EIGHTH, SIXTH, SEVENTH], {})
     assert values(files, "user") == {SIXTH: ["bob", "ann", "ann"], SEVENTH: [], EIGHTH: ["cy"]}
     assert {str(pq.ParquetFile(path).schema_arrow) for path in files.values()} == {
         str(pq.ParquetFile(files[SIXTH]).schema_arrow)
@@ -180,30 +208,44 @@ def test_writing_several_days_gives_a_file_each_and_an_empty_one_where_there_are
 def test_written_files_are_sorted_by_event_time(engine: DuckDBEngine) -> None:
     times = [(7919 * number) % 10_007 for number in range(10_000)]
     rows = phone_rows(*((SIXTH, "ann", time) for time in times))
-    (path,) = engine.write(PHONE, rows, [SIXTH], {}, {}).files.values()
+    (path,) = engine.write(PHONE, rows, [SIXTH], {}).values()
     assert [row["timestamp"] for row in read(path)] == sorted(times)
 
 
 def test_columns_are_stored_in_the_order_of_the_registry(engine: DuckDBEngine) -> None:
     rows = phone_rows((SIXTH, "ann", 1)).select("z", PARTITION, "y", "user", "timestamp", "x")
-    (path,) = engine.write(PHONE, rows, [SIXTH], {}, {}).files.values()
+    (path,) = engine.write(PHONE, rows, [SIXTH], {}).values()
     assert read(path) == [{"user": "ann", "timestamp": 1, "x": 0.5, "y": -1.0, "z": 0.0}]
 
 
+@pytest.mark.parametrize("days", [[SEVENTH], [SEVENTH, EIGHTH]])
 def test_other_days_of_a_table_that_is_not_restated_are_not_written(
+    engine: DuckDBEngine, days: list[date]
+) -> None:
+    rows = phone_rows((SIXTH, "new", 1), (SEVENTH, "new", 2))
+    assert list(engine.write(PHONE, rows, days, {})) == days
+
+
+def test_a_staged_file_is_in_a_folder_of_the_name_that_the_lake_gives_it(
     lake: Lake, engine: DuckDBEngine
 ) -> None:
-    stored = publish(lake, engine, (SIXTH, "old", 1), (SEVENTH, "old", 2))
-    rows = phone_rows((SIXTH, "new", 1), (SEVENTH, "new", 2))
-    assert list(engine.write(PHONE, rows, [SEVENTH], stored, {}).files) == [SEVENTH]
+    """So that a view over staged and published files takes the dates from the folders' names."""
+    publish(lake, engine, (SIXTH, "ann", 1))
+    files = engine.write(PHONE, phone_rows((SEVENTH, "bob", 2)), [SEVENTH, EIGHTH], {})
+    assert [path.parent.name for path in files.values()] == [
+        "ingestion_date=2023-08-07",
+        "ingestion_date=2023-08-08",
+    ]
+    rows = engine.table(PHONE, {**lake.fetch(PHONE), **files}).to_pyarrow().to_pylist()
+    assert {(row[PARTITION], row["user"]) for row in rows} == {(SIXTH, "ann"), (SEVENTH, "bob")}
 
 
 def write_customers(
     lake: Lake, engine: DuckDBEngine, days: list[date], *rows: tuple[date, str, int]
 ) -> dict[date, list[str]]:
     """Write and publish customers_curated; returns the subjects of each written day."""
-    stored = lake.fetch(CUSTOMERS)
-    staged = engine.write(CUSTOMERS, customer_rows(*rows), days, stored, {})
+    stored = {day: noted.content for day, noted in engine.noted(lake.fetch(CUSTOMERS)).items()}
+    staged = write(engine, CUSTOMERS, customer_rows(*rows), days, stored=stored)
     for day, file in staged.files.items():
         lake.publish(CUSTOMERS, day, file)
     return values({day: lake.fetch(CUSTOMERS)[day] for day in staged.files}, "subject_id")
@@ -257,17 +299,22 @@ def test_what_is_the_same_again_restates_no_other_day(lake: Lake, engine: DuckDB
     assert write_customers(lake, engine, [SEVENTH], *rows) == {SEVENTH: ["bob"]}
 
 
+def test_an_empty_day_that_stays_empty_is_not_restated(lake: Lake, engine: DuckDBEngine) -> None:
+    write_customers(lake, engine, [SIXTH, SEVENTH], (SIXTH, "ann", 1))
+    assert write_customers(lake, engine, [EIGHTH], (SIXTH, "ann", 1)) == {EIGHTH: []}
+
+
 def test_an_engine_writes_again_after_a_query_that_failed(engine: DuckDBEngine) -> None:
     fails = phone_rows((SIXTH, "ann", 1)).mutate(x=ibis.literal("no number").cast("float64"))
     with pytest.raises(duckdb.Error):
-        engine.write(PHONE, fails, [SIXTH, SEVENTH], {}, {})
-    files = dict(engine.write(PHONE, phone_rows((SIXTH, "bob", 1)), [SIXTH, SEVENTH], {}, {}).files)
+        engine.write(PHONE, fails, [SIXTH, SEVENTH], {})
+    files = engine.write(PHONE, phone_rows((SIXTH, "bob", 1)), [SIXTH, SEVENTH], {})
     assert values(files, "user") == {SIXTH: ["bob"], SEVENTH: []}
 
 
 def test_statistics_are_those_of_the_files(engine: DuckDBEngine) -> None:
     rows = customer_rows((SIXTH, "ann", 30), (SIXTH, "bob", -20), (SEVENTH, "cy", 2**62))
-    files = engine.write(CUSTOMERS, rows, [SIXTH, SEVENTH, EIGHTH], {}, {}).files
+    files = engine.write(CUSTOMERS, rows, [SIXTH, SEVENTH, EIGHTH], {})
     found = engine.statistics(CUSTOMERS, files)
     assert {day: (of.rows, of.first, of.last) for day, of in found.items()} == {
         SIXTH: (2, -20, 30),
@@ -309,24 +356,387 @@ def test_statistics_sum_up_all_row_groups_of_a_file(engine: DuckDBEngine, tmp_pa
     assert (found.rows, found.nulls["user"], found.first, found.last) == (10_000, 1_000, 0, 9_999)
 
 
-def test_without_files_there_are_no_statistics_and_no_stamps(engine: DuckDBEngine) -> None:
+# What a file notes of itself.
+
+
+def test_without_files_there_are_no_statistics_no_notes_and_no_contents(
+    engine: DuckDBEngine,
+) -> None:
     assert engine.statistics(PHONE, {}) == {}
-    assert engine.stamps({}) == {}
+    assert engine.notes({}) == {}
+    assert engine.noted({}) == {}
+    assert engine.measure(PHONE, {}) == {}
+    assert engine.sealed(PHONE, {}, "SELECT") == Staged({}, {}, "SELECT")
 
 
 def test_the_stamp_of_a_day_is_noted_in_its_file_also_where_it_has_no_rows(
     engine: DuckDBEngine,
 ) -> None:
     stamps = {SIXTH: "it's a;stamp", SEVENTH: "é"}
-    files = engine.write(PHONE, phone_rows((SIXTH, "a", 1)), [SIXTH, SEVENTH], {}, stamps).files
-    assert engine.stamps(files) == stamps
-    assert pq.ParquetFile(files[SIXTH]).metadata.metadata[b"stamp"] == b"it's a;stamp"
+    staged = write(engine, PHONE, phone_rows((SIXTH, "a", 1)), [SIXTH, SEVENTH], stamps)
+    assert {day: of.stamp for day, of in engine.noted(staged.files).items()} == stamps
+    assert {day: of["stamp"] for day, of in engine.notes(staged.files).items()} == stamps
+    assert pq.ParquetFile(staged.files[SIXTH]).metadata.metadata[b"stamp"] == b"it's a;stamp"
 
 
-def test_a_file_of_somebody_else_has_no_stamp(engine: DuckDBEngine, tmp_path: Path) -> None:
+def test_a_day_without_a_stamp_has_an_empty_one(engine: DuckDBEngine) -> None:
+    staged = write(engine, PHONE, phone_rows(), [SIXTH, SEVENTH], {SIXTH: "one"})
+    assert {day: of.stamp for day, of in engine.noted(staged.files).items()} == {
+        SIXTH: "one",
+        SEVENTH: "",
+    }
+
+
+def test_what_a_sealed_file_holds_is_noted_in_it_as_it_is_measured(engine: DuckDBEngine) -> None:
+    rows = phone_rows((SIXTH, "ann", 30), (SIXTH, "bob", -20), (SEVENTH, "cy", 2**62))
+    staged = write(engine, PHONE, rows, [SIXTH, SEVENTH, EIGHTH])
+    assert {day: (of.rows, of.first, of.last) for day, of in staged.contents.items()} == {
+        SIXTH: (2, -20, 30),
+        SEVENTH: (1, 2**62, 2**62),
+        EIGHTH: (0, None, None),
+    }
+    assert len({of.checksum for of in staged.contents.values()}) == 3
+    assert {day: of.content for day, of in engine.noted(staged.files).items()} == staged.contents
+    assert engine.measure(PHONE, staged.files) == staged.contents
+    assert staged.only([SEVENTH]) == Staged(
+        {SEVENTH: staged.files[SEVENTH]}, {SEVENTH: staged.contents[SEVENTH]}, staged.sql
+    )
+
+
+def test_a_table_without_event_time_has_rows_and_a_checksum_alone(engine: DuckDBEngine) -> None:
+    table = TABLES["customer_rejects"]
+    reject = {"file": "a.json", "line": 1, "reason": "no JSON", "record": None, PARTITION: SIXTH}
+    staged = write(engine, table, memory(table.schema, [reject]), [SIXTH, SEVENTH])
+    found = staged.contents[SIXTH]
+    assert (found.rows, found.first, found.last) == (1, None, None)
+    assert engine.noted(staged.files)[SIXTH].content == found
+
+
+def test_sealing_leaves_a_file_as_long_as_it_was_and_its_rows_readable_by_others(
+    engine: DuckDBEngine,
+) -> None:
+    """The largest numbers that there are find their place."""
+    rows = phone_rows(*((SIXTH, "ann", time) for time in (-(2**63), 2**63 - 1) for _ in range(99)))
+    files = engine.write(PHONE, rows, [SIXTH, SEVENTH], {SIXTH: "s"})
+    size = files[SIXTH].stat().st_size
+    engine.sealed(PHONE, files, "")
+    assert files[SIXTH].stat().st_size == size
+    noted = engine.noted(files)[SIXTH]
+    assert (noted.content.rows, noted.content.first) == (198, -(2**63))
+    assert noted.content.last == 2**63 - 1
+    assert {row["timestamp"] for row in read(files[SIXTH])} == {-(2**63), 2**63 - 1}
+
+
+PLACE = "to be sealed".ljust(120)
+
+
+@pytest.mark.parametrize("stamp", ["", PLACE])
+def test_a_value_that_reads_like_the_place_of_a_note_is_left_alone(
+    engine: DuckDBEngine, stamp: str
+) -> None:
+    """Values stand in a file's footer as well, as the least and greatest of their column."""
+    staged = write(engine, PHONE, phone_rows((SIXTH, PLACE, 1)), [SIXTH, SEVENTH], {SIXTH: stamp})
+    assert engine.noted(staged.files)[SIXTH] == Noted(stamp, staged.contents[SIXTH])
+    assert [row["user"] for row in read(staged.files[SIXTH])] == [PLACE]
+    least = pq.ParquetFile(staged.files[SIXTH]).metadata.row_group(0).column(0).statistics
+    assert least is None or least.min in (PLACE, None)
+
+
+# What changes a checksum.
+
+SOME = [(SIXTH, user, time) for time in range(300) for user in ("ann", "bob", "cy")]
+
+
+def contents_of(engine: DuckDBEngine, rows: ir.Table, table: Table = PHONE) -> Content:
+    """What a partition with some rows of the sixth holds."""
+    return write(engine, table, rows, [SIXTH, SEVENTH]).contents[SIXTH]
+
+
+def test_the_checksum_does_not_depend_on_the_order_of_rows(engine: DuckDBEngine) -> None:
+    """Files are sorted by time; rows of the same time are in any order."""
+    shuffled = random.Random(3).sample(SOME, len(SOME))
+    assert contents_of(engine, phone_rows(*shuffled)) == contents_of(engine, phone_rows(*SOME))
+
+
+def test_a_file_in_another_order_with_other_row_groups_holds_the_same(
+    engine: DuckDBEngine, tmp_path: Path
+) -> None:
+    staged = write(engine, PHONE, phone_rows(*SOME), [SIXTH, SEVENTH])
+    backwards = pq.ParquetFile(staged.files[SIXTH]).read().sort_by([("timestamp", "descending")])
+    pq.write_table(backwards, tmp_path / "part-0.parquet", row_group_size=7)
+    again = engine.measure(PHONE, {SIXTH: tmp_path / "part-0.parquet"})[SIXTH]
+    assert again == staged.contents[SIXTH]
+
+
+@pytest.mark.parametrize("column", PHONE.column_names)
+def test_the_checksum_changes_with_any_value(engine: DuckDBEngine, column: str) -> None:
+    row: dict[str, Any] = {"user": "ann", "timestamp": 7, "x": 0.5, "y": -1.0, "z": 0.0}
+    rows = [row | {PARTITION: SIXTH, "timestamp": time} for time in range(100)]
+    other: dict[str, Any] = {"user": "anN", "timestamp": 51, "x": 0.5000000000000001}
+    changed = [rows[0] | {column: other.get(column, 1e-300)}, *rows[1:]]
+    found = [contents_of(engine, memory(PHONE.schema, each)) for each in (rows, changed)]
+    assert found[0].rows == found[1].rows
+    assert found[0].checksum != found[1].checksum
+
+
+def test_the_checksum_changes_when_two_columns_or_two_rows_change_values(
+    engine: DuckDBEngine,
+) -> None:
+    def of(*rows: tuple[str, int, float, float]) -> str:
+        names = ("user", "timestamp", "x", "y")
+        fixed = {"z": 0.0, PARTITION: SIXTH}
+        given = [dict(zip(names, row, strict=True)) | fixed for row in rows]
+        return contents_of(engine, memory(PHONE.schema, given)).checksum
+
+    different = [
+        of(("ann", 1, 1.0, 2.0), ("bob", 2, 3.0, 4.0)),
+        of(("ann", 1, 2.0, 1.0), ("bob", 2, 3.0, 4.0)),
+        of(("bob", 1, 1.0, 2.0), ("ann", 2, 3.0, 4.0)),
+        of(("ann", 1, 3.0, 2.0), ("bob", 2, 1.0, 4.0)),
+        of(("ann", 1, 1.0, 1.0), ("bob", 2, 4.0, 4.0)),
+        of(("ann", 1, 2.0, 2.0), ("bob", 2, 3.0, 3.0)),
+    ]
+    assert len(set(different)) == len(different)
+
+
+def test_a_repeated_row_changes_the_checksum_and_not_only_the_number_of_rows(
+    engine: DuckDBEngine,
+) -> None:
+    found = [
+        contents_of(engine, phone_rows(*rows))
+        for rows in (SOME, [*SOME, SOME[0]], [*SOME[1:], SOME[1]], [*SOME, SOME[0], SOME[0]])
+    ]
+    assert len({of.checksum for of in found}) == 4
+    assert [of.rows for of in found] == [900, 901, 900, 902]
+
+
+def test_a_null_and_a_value_and_a_null_elsewhere_have_other_checksums(
+    engine: DuckDBEngine,
+) -> None:
+    base = dict.fromkeys(CUSTOMERS.column_names) | {PARTITION: SIXTH, "subject_id": "s"}
+    base |= {"device_id": "d", "registrationdate": 1, "lastupdatedate": 2}
+    consents = [name for name in CUSTOMERS.column_names if name.endswith("asofdate")]
+    variants = [{}, *({name: value} for name in consents for value in (0, 1))]
+    checksums = [
+        contents_of(engine, memory(CUSTOMERS.schema, [base | variant]), CUSTOMERS).checksum
+        for variant in variants
+    ]
+    assert len(set(checksums)) == len(variants) == 7
+
+
+def test_another_engine_gives_the_same_checksums(lake: Lake, engine: DuckDBEngine) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1))
+    with open_engine(lake) as other:
+        other.connection.execute("SET threads = 1")
+        assert other.measure(PHONE, files) == engine.measure(PHONE, files)
+
+
+# Files that were damaged or changed by others.
+
+
+def cut_short(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def garble_footer(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:-60] + b"\xff" * 40 + content[-20:])
+
+
+def garble_rows(file: Path) -> None:
+    content = file.read_bytes()
+    file.write_bytes(content[:8] + b"\xff" * 40 + content[48:])
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "other bytes": lambda file: file.write_bytes(b"not parquet, but long enough to be looked at"),
+    "empty": lambda file: file.write_bytes(b""),
+    "gone": lambda file: file.unlink(),
+    "cut short": cut_short,
+    "garbled footer": garble_footer,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_files_are_left_out_and_the_others_are_not(
+    lake: Lake, engine: DuckDBEngine, damage: str
+) -> None:
+    days = [date(2023, 8, day) for day in range(1, 8)]
+    files = publish(lake, engine, *((day, "ann", day.day) for day in days))
+    before = engine.noted(files)
+    assert list(before) == days
+    damaged = {days[0], days[4], days[6]}
+    for day in damaged:
+        DAMAGES[damage](files[day])
+    whole = [day for day in days if day not in damaged]
+    assert engine.noted(files) == {day: before[day] for day in whole}
+    assert engine.measure(PHONE, files) == {day: before[day].content for day in whole}
+    assert list(engine.notes(files)) == whole
+
+
+def test_a_file_whose_rows_cannot_be_read_notes_what_it_held_and_has_no_content(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1))
+    before = engine.noted(files)
+    garble_rows(files[SIXTH])
+    assert engine.noted(files) == before
+    assert engine.measure(PHONE, files) == {SEVENTH: before[SEVENTH].content}
+
+
+def altered(file: Path, alter: Callable[[pa.Table], pa.Table]) -> None:
+    """Change a file's rows, and keep its notes."""
+    found = pq.ParquetFile(file).read()
+    notes = found.schema.metadata
+    assert {b"stamp", b"content"} <= notes.keys()
+    pq.write_table(alter(found).replace_schema_metadata(notes), file)
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda rows: rows.slice(1),
+        lambda rows: rows.slice(0, 0),
+        lambda rows: pa.concat_tables([rows, rows.slice(0, 1)]),
+        lambda rows: pa.concat_tables([rows.slice(1), rows.slice(1, 1)]),
+        lambda rows: rows.set_column(2, "x", pa.array([0.5] * (len(rows) - 1) + [0.25])),
+    ],
+    ids=["a row less", "no rows", "a row twice", "a row for another", "another value"],
+)
+def test_rows_that_were_altered_while_the_notes_were_kept_are_told_by_measuring(
+    lake: Lake, engine: DuckDBEngine, alter: Callable[[pa.Table], pa.Table]
+) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1))
+    before = engine.noted(files)
+    altered(files[SIXTH], alter)
+    assert engine.noted(files) == before
+    measured = engine.measure(PHONE, files)
+    assert measured[SIXTH] != before[SIXTH].content
+    assert measured[SIXTH].checksum != before[SIXTH].content.checksum
+    assert measured[SEVENTH] == before[SEVENTH].content
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda rows: rows.drop_columns(["z"]),
+        lambda rows: rows.rename_columns(["user", "timestamp", "x", "y", "zed"]),
+        lambda rows: rows.set_column(1, "timestamp", pa.array(["soon"] * len(rows))),
+    ],
+    ids=["a column less", "another name", "another type"],
+)
+@pytest.mark.parametrize("day", [SIXTH, SEVENTH])
+def test_a_file_with_other_columns_does_not_hold_what_it_noted_and_spoils_no_other(
+    lake: Lake, engine: DuckDBEngine, alter: Callable[[pa.Table], pa.Table], day: date
+) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1), (EIGHTH, "bob", 1))
+    before = engine.noted(files)
+    altered(files[day], alter)
+    measured = engine.measure(PHONE, files)
+    assert measured.get(day) != before[day].content
+    others = {other: of.content for other, of in before.items() if other != day}
+    assert {other: of for other, of in measured.items() if other != day} == others
+
+
+def test_a_file_of_somebody_else_notes_nothing(engine: DuckDBEngine, tmp_path: Path) -> None:
     path = tmp_path / "part-0.parquet"
     pq.write_table(pa.table({"user": ["ann"]}), path)
-    assert engine.stamps({SIXTH: path}) == {}
+    assert engine.noted({SIXTH: path}) == {}
+    assert "stamp" not in engine.notes({SIXTH: path})[SIXTH]
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        b"",
+        b"no JSON",
+        b"null",
+        b"[1, 2]",
+        b"[1, 2, 3, 4, 5]",
+        b"\xff\xfe",
+    ],
+)
+def test_a_file_that_does_not_note_what_it_holds_counts_as_damaged(
+    lake: Lake, engine: DuckDBEngine, note: bytes
+) -> None:
+    """A byte that fell over in the note, or a note of somebody else under the same name."""
+    files = publish(lake, engine, (SIXTH, "ann", 1), (SEVENTH, "bob", 2))
+    before = engine.noted(files)
+    rows = pq.ParquetFile(files[SIXTH]).read()
+    notes = {**rows.schema.metadata, b"content": note}
+    pq.write_table(rows.replace_schema_metadata(notes), files[SIXTH])
+    assert engine.noted(files) == {SEVENTH: before[SEVENTH]}
+
+
+# Parts of it.
+
+
+def test_what_is_made_in_parallel_is_in_the_order_of_the_days() -> None:
+    days = [EIGHTH, SIXTH, SEVENTH]
+    found = in_parallel(lambda day: f"of {day}", days)
+    assert list(found.items()) == [(day, f"of {day}") for day in days]
+    assert in_parallel(str, iter(days)) == {day: str(day) for day in days}
+    assert in_parallel(str, []) == {}
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="one core does one thing at a time")
+def test_several_days_are_made_at_the_same_time() -> None:
+    meeting = threading.Barrier(2, timeout=60)
+    assert set(in_parallel(lambda _: meeting.wait(), [SIXTH, SEVENTH]).values()) == {0, 1}
+
+
+def test_an_error_of_one_day_is_the_error_of_all() -> None:
+    def fail(day: date) -> None:
+        if day == SEVENTH:
+            raise OSError(f"no room for {day}")
+
+    with pytest.raises(OSError, match="no room for 2023-08-07"):
+        in_parallel(fail, [SIXTH, SEVENTH, EIGHTH])
+
+
+def test_a_session_sees_the_tables_and_makes_the_same_pseudonyms(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    engine.create_view(PHONE, publish(lake, engine, (SIXTH, "ann", 1), (SEVENTH, "bob", 2)))
+    query = f"SELECT pseudonym(user) FROM {PHONE.name} ORDER BY ALL"
+    assert engine.session().execute(query).fetchall() == engine.connection.execute(query).fetchall()
+
+
+def test_rows_of_a_file_are_counted_by_its_footer(lake: Lake, engine: DuckDBEngine) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1))
+    assert {day: engine.count(file) for day, file in files.items()} == {SIXTH: 900, SEVENTH: 1}
+
+
+def test_what_is_kept_is_made_again_only_when_it_is_made_from_something_else(
+    engine: DuckDBEngine,
+) -> None:
+    def kept() -> list[tuple[Any, ...]]:
+        return engine.connection.execute('FROM "a kept one"').fetchall()
+
+    engine.keep("a kept one", ("a", 1), "SELECT 1")
+    engine.keep("a kept one", ("a", 1), "SELECT 2")
+    assert kept() == [(1,)]
+    engine.keep("a kept one", ("a", 2), "SELECT 2")
+    assert kept() == [(2,)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_rows_of_a_table_have_its_columns_and_types(engine: DuckDBEngine, name: str) -> None:
+    table = TABLES[name]
+    (path,) = engine.sealed(
+        table, {SIXTH: engine.stage(table, SIXTH, no_rows(table), {"stamp": ""})}, ""
+    ).files.values()
+    found = pq.ParquetFile(path).schema_arrow
+    schema = ibis.Schema.from_pyarrow(found)
+    assert {column: str(kind) for column, kind in schema.items()} == {
+        column: kind for column, kind in table.schema.items() if column != PARTITION
+    }
+
+
+@pytest.mark.parametrize("name", ["a", 'say "a"', "with blank", "it's", "ä", "a;b"])
+def test_a_quoted_name_is_a_name_whatever_is_in_it(engine: DuckDBEngine, name: str) -> None:
+    found = engine.connection.execute(f"SELECT 1 AS {quoted(name)}")
+    assert [column[0] for column in found.description] == [name]
 
 
 def test_a_pseudonym_is_the_hash_of_key_and_value(lake: Lake) -> None:
@@ -340,7 +750,6 @@ def test_the_pseudonym_key_is_in_no_query_and_no_file(lake: Lake) -> None:
     customers, readings = TABLES["customer_trusted"], TABLES["accelerometer_trusted"]
     missing = dict.fromkeys(customers.column_names)
     ann = {"email": "ann@test.com", "serialnumber": "s", "registrationdate": 1, "lastupdatedate": 2}
-    definition = customers_curated.op.compute_fn.decorated_fn
     with duckdb.connect() as connection, lake.staging() as folder:
         connection.execute("CALL enable_logging('QueryLog')")
         engine = DuckDBEngine(connection, KEY, folder)
@@ -348,10 +757,10 @@ def test_the_pseudonym_key_is_in_no_query_and_no_file(lake: Lake) -> None:
             (customers, memory(customers.schema, [missing | ann | {PARTITION: SIXTH}])),
             (readings, phone_rows((SIXTH, "ann@test.com", 1))),
         ):
-            for day, file in engine.write(table, rows, [SIXTH], {}, {}).files.items():
+            for day, file in write(engine, table, rows, [SIXTH, SEVENTH]).files.items():
                 lake.publish(table, day, file)
         inputs = [engine.table(table, lake.fetch(table)) for table in (customers, readings)]
-        staged = engine.write(CUSTOMERS, definition(*inputs), [SIXTH], {}, {})
+        staged = write(engine, CUSTOMERS, customers_curated(*inputs), [SIXTH, SEVENTH])
         (row,) = read(staged.files[SIXTH])
         assert row["subject_id"] == hashlib.sha256(f"{KEY}ann@test.com".encode()).hexdigest()
         queries = [

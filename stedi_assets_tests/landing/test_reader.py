@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from backports import zstd
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing import reader
-from stedi_assets.landing.reader import count_records, read_day
+from stedi_assets.landing.reader import count_records, read_days, reading_sql
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source, landing_table, rejects_table
 
@@ -43,6 +44,18 @@ GOOD = {
 }
 
 
+DATE = date(2023, 8, 6)
+
+
+def read_day(
+    engine: DuckDBEngine, source: Source, files: Mapping[str, Path], stamp: str = ""
+) -> tuple[Path, Path]:
+    """Read the files of one date: the files with its rows and its rejects."""
+    rows, rejects = read_days(engine, source, {DATE: reader.Day(files, stamp)})
+    assert list(rows) == list(rejects) == [DATE]
+    return rows[DATE], rejects[DATE]
+
+
 class Day:
     """A day's landing files in a folder, and what the reader makes of them."""
 
@@ -61,11 +74,21 @@ class Day:
     def read(
         self, files: Mapping[str, Content], source: Source = Source.ACCELEROMETER
     ) -> tuple[list[Row], list[Row]]:
-        rows, rejects = read_day(self.engine, source, self.write(files), "")
+        rows, rejects = read_day(self.engine, source, self.write(files))
         return self._rows(rows), self._rows(rejects)
 
+    def notes(
+        self, files: Mapping[str, Content], stamp: str, source: Source = Source.ACCELEROMETER
+    ) -> list[dict[str, str]]:
+        """What is noted in the file of the rows and in that of the rejects."""
+        written = read_day(self.engine, source, self.write(files), stamp)
+        noted = [self.engine.notes({DATE: path})[DATE] for path in written]
+        for notes in noted:
+            del notes["content"]  # which is there to be sealed
+        return noted
+
     def _rows(self, path: Path) -> list[Row]:
-        query = "SELECT * FROM read_parquet($path) ORDER BY ALL"
+        query = "SELECT * FROM read_parquet($path, hive_partitioning = false) ORDER BY ALL"
         return self.engine.connection.execute(query, {"path": str(path)}).fetchall()
 
 
@@ -225,11 +248,11 @@ def test_the_written_files_have_the_registrys_columns(day: Day, source: Source) 
         files = day.write({"a.json": content})
         for table, path in zip(
             (landing_table(source), rejects_table(source)),
-            read_day(day.engine, source, files, "the stamp"),
+            read_day(day.engine, source, files),
             strict=True,
         ):
             found = day.engine.connection.execute(
-                "DESCRIBE FROM read_parquet($path)", {"path": str(path)}
+                "DESCRIBE FROM read_parquet($path, hive_partitioning = false)", {"path": str(path)}
             ).fetchall()
             types = {"BIGINT": "int64", "INTEGER": "int32", "DOUBLE": "float64"}
             assert [(name, types.get(kind, "string")) for name, kind, *_ in found] == [
@@ -740,7 +763,7 @@ def test_a_file_that_is_gone_is_an_error_and_no_reject(day: Day) -> None:
     files = day.write({"a.json": LINES, "b.json": LINES})
     files["b.json"].unlink()
     with pytest.raises(FileNotFoundError, match=r"b\.json"):
-        read_day(day.engine, Source.ACCELEROMETER, files, "")
+        read_day(day.engine, Source.ACCELEROMETER, files)
 
 
 def test_one_day_is_read_after_another(day: Day) -> None:
@@ -750,6 +773,112 @@ def test_one_day_is_read_after_another(day: Day) -> None:
         [("b.json", 2, "not a JSON object", "5")],
     )
     assert day.read({"a.json": f"{PHONE}\noops\n"}) == first
+
+
+# --- Several dates, and what is noted --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("files", "records", "rejects"),
+    [
+        ({}, "0", {}),
+        ({"a.json": f"{PHONE}\n{PHONE_2}\n", "b.json": PHONE}, "3", {}),
+        ({"a.json": ""}, "0", {}),
+        ({"a.json": f"{PHONE}\noops\n", "b.json": PHONE}, "3", {"records": "3"}),
+        ({"a.json": f"[{PHONE},{PHONE_2}]"}, "2", {"records": "2"}),
+        ({"a.json": f"{PHONE}\n", "bad.txt": "x"}, "2", {"records": "2"}),
+    ],
+    ids=["no file", "good lines", "an empty file", "a bad record", "an array", "a bad file"],
+)
+def test_stamp_and_number_of_records_are_noted_in_what_is_written(
+    day: Day, files: Mapping[str, Content], records: str, rejects: dict[str, str]
+) -> None:
+    assert day.notes(files, "it's a stamp") == [
+        {"stamp": "it's a stamp", "records": records},
+        {"stamp": "it's a stamp"} | rejects,
+    ]
+
+
+def test_of_several_dates_each_has_its_own_rows_rejects_and_notes(day: Day) -> None:
+    files = {
+        date(2023, 8, 9): day.write({"9/a.json": f"{PHONE}\noops\n"}),
+        date(2023, 8, 6): day.write({"6/a.json": f"{PHONE}\n", "6/b.json": f"[{PHONE_2}]"}),
+        date(2023, 8, 7): {},
+        date(2023, 8, 8): day.write({"8/a.json": f"5\n{PHONE_2}\n", "8/b.txt": ""}),
+        date(2023, 8, 5): day.write({"5/a.json": f"{PHONE_2}\n"}),
+    }
+    wanted = {one: reader.Day(of, f"of {one}") for one, of in files.items()}
+    rows, rejects = read_days(day.engine, Source.ACCELEROMETER, wanted)
+    assert {one: day._rows(path) for one, path in rows.items()} == {
+        date(2023, 8, 5): [PHONE_ROW_2],
+        date(2023, 8, 6): [PHONE_ROW, PHONE_ROW_2],
+        date(2023, 8, 7): [],
+        date(2023, 8, 8): [PHONE_ROW_2],
+        date(2023, 8, 9): [PHONE_ROW],
+    }
+    assert {one: day._rows(path) for one, path in rejects.items()} == {
+        date(2023, 8, 5): [],
+        date(2023, 8, 6): [],
+        date(2023, 8, 7): [],
+        date(2023, 8, 8): [
+            ("8/a.json", 1, "not a JSON object", "5"),
+            (
+                "8/b.txt",
+                None,
+                "the name does not end in .json, .jsonl, .ndjson (.gz, .zst)",
+                None,
+            ),
+        ],
+        date(2023, 8, 9): [("9/a.json", 2, "not valid JSON", "oops")],
+    }
+    for written in (rows, rejects):
+        stamps = {one: notes["stamp"] for one, notes in day.engine.notes(written).items()}
+        assert stamps == {one: f"of {one}" for one in files}
+        for one, path in written.items():
+            assert path.parent.name == f"ingestion_date={one}"
+    records = {one: notes["records"] for one, notes in day.engine.notes(rows).items()}
+    assert records == {
+        date(2023, 8, 5): "1",
+        date(2023, 8, 6): "2",
+        date(2023, 8, 7): "0",
+        date(2023, 8, 8): "3",
+        date(2023, 8, 9): "2",
+    }
+
+
+def test_many_dates_at_once_are_read_like_one_by_one(day: Day) -> None:
+    """Several are read at the same time: none may get the rows of another."""
+    dates = [date.fromordinal(date(2023, 1, 1).toordinal() + number) for number in range(60)]
+    files = {
+        one: day.write({f"{one}.json": changed(PHONE, "timestamp", str(one.toordinal())) + "\n"})
+        for one in dates
+    }
+    wanted = {one: reader.Day(of, "") for one, of in files.items()}
+    rows, rejects = read_days(day.engine, Source.ACCELEROMETER, wanted)
+    assert {one: [row[1] for row in day._rows(path)] for one, path in rows.items()} == {
+        one: [one.toordinal()] for one in dates
+    }
+    assert [one for one, path in rejects.items() if day._rows(path)] == []
+
+
+def test_no_dates_are_no_files(day: Day) -> None:
+    assert read_days(day.engine, Source.ACCELEROMETER, {}) == ({}, {})
+
+
+def test_a_file_of_one_of_several_dates_that_is_gone_is_an_error(day: Day) -> None:
+    files = {DATE: day.write({"a.json": LINES}), date(2023, 8, 7): day.write({"b.json": LINES})}
+    files[DATE]["a.json"].unlink()
+    wanted = {one: reader.Day(of, "") for one, of in files.items()}
+    with pytest.raises(FileNotFoundError, match=r"a\.json"):
+        read_days(day.engine, Source.ACCELEROMETER, wanted)
+
+
+@pytest.mark.parametrize("source", Source)
+def test_the_query_that_is_told_is_the_one_that_reads_good_files(day: Day, source: Source) -> None:
+    text, row = GOOD[source]
+    paths = [str(path) for path in day.write({"a.json": f"{text}\n"}).values()]
+    query = reading_sql(day.engine, source)
+    assert day.engine.connection.execute(query, {"files": paths}).fetchall() == [row]
 
 
 # --- Names -----------------------------------------------------------------------------------
@@ -867,11 +996,11 @@ def test_the_reference_files_are_read_alike_both_ways(
         file.key: reference_lake.storage.fetch(file.key)
         for file in reference_lake.landing_files(source)
     }
-    plain, _ = read_day(engine, source, files, "")
+    plain, _ = read_day(engine, source, files)
     assert read_by_record == []
     for path in files.values():  # a comma first is what the fast path does not read
         path.write_bytes(b"," + path.read_bytes())
-    by_record, rejects = read_day(engine, source, files, "")
+    by_record, rejects = read_day(engine, source, files)
     assert len(read_by_record) == len(files)
     different = engine.connection.execute(
         "SELECT (SELECT count(*) FROM read_parquet($plain)), "

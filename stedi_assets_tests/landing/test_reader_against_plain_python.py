@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import open_lake
-from stedi_assets.landing.reader import count_records, read_day
+from stedi_assets.landing.reader import Day, count_records, read_days
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source
 
@@ -53,6 +53,8 @@ FIELDS: dict[Source, list[tuple[str, str, bool]]] = {
     ],
 }
 """The producers' key, the type, and whether it is required."""
+
+DATE = date(2023, 8, 6)
 
 
 # --- The judge -------------------------------------------------------------------------------
@@ -320,13 +322,14 @@ def test_rows_and_rejects_are_what_plain_python_finds(
                 case row:
                     rows[row] += 1
     paths = {file.name: file.write(tmp_path) for file in landed}
-    written = read_day(engine, source, paths, "")
+    written = read_days(engine, source, {DATE: Day(paths, "")})
+    query = "FROM read_parquet($path, hive_partitioning = false)"
     found_rows, found_rejects = (
-        Counter(engine.connection.execute("FROM read_parquet($p)", {"p": str(path)}).fetchall())
-        for path in written
+        Counter(engine.connection.execute(query, {"path": str(files[DATE])}).fetchall())
+        for files in written
     )
     assert found_rows == rows
     assert found_rejects == rejects
     total = sum(len(file.starts) for file in landed)
     assert count_records(paths.values()) == total
-    assert engine.notes("records", {date(2023, 8, 6): written[0]}) == {date(2023, 8, 6): str(total)}
+    assert engine.notes(written[0])[DATE]["records"] == str(total)
