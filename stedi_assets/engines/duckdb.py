@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from datetime import date
@@ -22,6 +22,8 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from stedi_assets.tables import PARTITION, ColumnType, Table
+
+_T = TypeVar("_T")
 
 SQL_TYPES: dict[ColumnType, str] = {
     "string": "VARCHAR",
@@ -119,7 +121,6 @@ class DuckDBEngine:
         self.connection = connection
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
-        self._pseudonym_key = pseudonym_key
         self._kept: dict[str, Hashable] = {}
         # A DuckDB that hashes otherwise gives others here, so that nobody compares the two.
         ((probe,),) = connection.execute(
@@ -128,18 +129,12 @@ class DuckDBEngine:
         self._hash_id = f"{probe:016x}"[:4]
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
-        connection.execute(_SET_KEY, {"key": pseudonym_key})
+        connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
         connection.execute(
             "CREATE OR REPLACE MACRO pseudonym(value) AS "
             "sha256(getvariable('pseudonym_key') || value)"
         )
         self.ibis = ibis.duckdb.from_connection(connection)
-
-    def session(self) -> duckdb.DuckDBPyConnection:
-        """Another connection to the same tables, for another thread."""
-        session = self.connection.cursor()
-        session.execute(_SET_KEY, {"key": self._pseudonym_key})
-        return session
 
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
         """A table over the partitions in `files`, with the partition column last."""
@@ -198,10 +193,11 @@ class DuckDBEngine:
                 days = {*days, *(day for day in {*now, *stored} if now.get(day) != stored.get(day))}
         query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
 
-        def stage(day: date) -> Path:
-            return self.stage(table, day, query, {"stamp": stamps.get(day, "")}, {"day": day})
+        def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
+            notes = {"stamp": stamps.get(day, "")}
+            return self.stage(table, day, query, notes, {"day": day}, connection)
 
-        files = in_parallel(stage, sorted(days))
+        files = self.in_parallel(stage, sorted(days))
         self.connection.execute("DROP TABLE IF EXISTS result")
         return files
 
@@ -212,6 +208,7 @@ class DuckDBEngine:
         query: str,
         notes: Mapping[str, str],
         parameters: Mapping[str, Any] | None = None,
+        connection: duckdb.DuckDBPyConnection | None = None,
     ) -> Path:
         """Write the rows of a query, in the table's order, into a new file; returns its path.
 
@@ -221,6 +218,7 @@ class DuckDBEngine:
             query: gives the table's columns.
             notes: what to note in the file, by name.
             parameters: the query's.
+            connection: to use instead of the engine's, in another thread.
         """
         # As the lake has it, so that a view over both takes the date from the folder's name.
         path = self.folder / uuid.uuid4().hex / f"{PARTITION}={day}" / "part-0.parquet"
@@ -228,12 +226,26 @@ class DuckDBEngine:
         notes = {**notes, _CONTENT: _UNSEALED}
         noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
         values = {f"note {name}": value for name, value in notes.items()}
-        self.session().execute(
+        (connection or self.connection).execute(
             f"COPY ({query} ORDER BY {_list(table.sort_order)}) TO $path "
             f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{noted}}})",
             {"path": str(path), **values, **(parameters or {})},
         ).fetchall()
         return path
+
+    def in_parallel(
+        self, make: Callable[[date, duckdb.DuckDBPyConnection], _T], days: Collection[date]
+    ) -> dict[date, _T]:
+        """What `make` gives for each day, with a connection to the same tables and views.
+
+        Several at once, for one alone keeps only one core busy; these do not know the key of
+        pseudonyms.
+        """
+        if len(days) == 1:
+            return {day: make(day, self.connection) for day in days}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            made = pool.map(lambda day: make(day, self.connection.cursor()), days)
+            return dict(zip(days, made, strict=True))
 
     def sql(self, rows: ir.Table) -> str:
         """The query of an expression."""
@@ -363,7 +375,6 @@ class DuckDBEngine:
         return found
 
 
-_SET_KEY = "SET VARIABLE pseudonym_key = $key"
 _CONTENT = "content"
 _UNSEALED = "to be sealed".ljust(120)
 
@@ -375,9 +386,6 @@ def _written(content: Content) -> str:
 
 def _read(note: str) -> Content:
     return Content(*json.loads(note))
-
-
-_T = TypeVar("_T")
 
 
 def _of_readable(
@@ -412,13 +420,6 @@ def _statistics(
         first=first,
         last=last,
     )
-
-
-def in_parallel(make: Callable[[date], _T], days: Iterable[date]) -> dict[date, _T]:
-    """What `make` gives for each day; several at once, for one alone keeps only one core busy."""
-    days = list(days)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip(days, pool.map(make, days), strict=True))
 
 
 def quoted(name: str) -> str:

@@ -19,7 +19,6 @@ from stedi_assets.engines.duckdb import (
     SQL_TYPES,
     DuckDBEngine,
     file_names,
-    in_parallel,
     no_rows,
     quoted,
     trimmed,
@@ -61,8 +60,9 @@ def read_days(
         OSError: a file cannot be opened.
     """
     table, rejects = landing_table(source), rejects_table(source)
-    plain = in_parallel(
-        lambda day: _DayReader(engine, table, engine.session()).stage_plain(day, days[day]), days
+    plain = engine.in_parallel(
+        lambda day, connection: _DayReader(engine, table, connection).stage_plain(day, days[day]),
+        list(days),
     )
     rows: dict[date, Path] = {}
     rejected: dict[date, Path] = {}
@@ -119,7 +119,9 @@ class _DayReader:
         paths = list(of.files.values())
         if not paths:
             notes["records"] = "0"
-            return self.engine.stage(self.table, day, no_rows(self.table), notes)
+            return self.engine.stage(
+                self.table, day, no_rows(self.table), notes, connection=self.connection
+            )
         try:
             lines = sum(map(count_lines, paths))
             if not self._shows_all_keys(paths, self.keys):
@@ -130,6 +132,7 @@ class _DayReader:
                 self.plain_rows(self.keys),
                 {**notes, "records": str(lines)},
                 {"files": file_names(paths)},
+                self.connection,
             )
         except (UnreadableFileError, *_BAD_FILE):
             return None
