@@ -314,13 +314,9 @@ class DuckDBEngine:
 
     def count(self, file: Path) -> int:
         """The number of rows of a file."""
-        ((rows,),) = (
-            self.session()
-            .execute(
-                "SELECT num_rows FROM parquet_file_metadata($file)", {"file": file_names([file])}
-            )
-            .fetchall()
-        )
+        query = "SELECT num_rows FROM parquet_file_metadata($file)"
+        session = self.connection.cursor()  # this may be another thread
+        ((rows,),) = session.execute(query, {"file": file_names([file])}).fetchall()
         return int(rows)
 
     def keep(self, name: str, made_from: Hashable, query: str) -> None:
