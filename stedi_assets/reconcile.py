@@ -88,7 +88,7 @@ class NotReconciledError(Exception):
 
 
 def settled(
-    lake: Lake, engine: DuckDBEngine, landed: Landed, just_made: Collection[tuple[str, date]]
+    lake: Lake, engine: DuckDBEngine, landed: Landed, made_by_runs: Collection[tuple[str, date]]
 ) -> bool:
     """Whether nothing has to be made again, or made to see whether it is right; remembers it if so.
 
@@ -96,11 +96,12 @@ def settled(
         lake: to look at.
         engine: to compute with.
         landed: its landing files.
-        just_made: table names and dates of partitions whose rows need not be read.
+        made_by_runs: table names and dates of the partitions that runs have just made, to the end;
+            their rows need not be read.
     """
     memory = Remembered(lake, engine)
     try:
-        found = _examine(lake, engine, landed, memory, False, just_made, makes=False)
+        found = _examine(lake, engine, landed, memory, False, made_by_runs, made_by_runs)
     except _NotSettledError:
         return False
     memory.keep(found.partitions, found.stamps, found.people)
@@ -115,7 +116,7 @@ def unread(lake: Lake, engine: DuckDBEngine, landed: Landed) -> dict[Source, dic
         engine: to compute with.
         landed: its landing files.
     """
-    examiner = _Examiner(lake, engine, landed, Remembered(lake, engine), False, (), makes=False)
+    examiner = _Examiner(lake, engine, landed, Remembered(lake, engine), False, (), ())
     return {
         source: {day: reason for why in examiner.why_landing(source) for day, reason in why.items()}
         for source in Source
@@ -202,10 +203,9 @@ def _examine(
     memory: Remembered,
     everything: bool,
     but: Collection[tuple[str, date]],
-    *,
-    makes: bool = True,
+    made_by_runs: Collection[tuple[str, date]] | None = None,
 ) -> Found:
-    examiner = _Examiner(lake, engine, landed, memory, everything, but, makes=makes)
+    examiner = _Examiner(lake, engine, landed, memory, everything, but, made_by_runs)
     for source in Source:
         examiner.look_at_landing(source)
     for name in DEFINITIONS:
@@ -226,8 +226,7 @@ class _Examiner:
         memory: Remembered,
         everything: bool,
         but: Collection[tuple[str, date]],
-        *,
-        makes: bool,
+        made_by_runs: Collection[tuple[str, date]] | None,
     ) -> None:
         self.lake = lake
         self.engine = engine
@@ -235,7 +234,8 @@ class _Examiner:
         self.memory = memory
         self.everything = everything
         self.but = but
-        self.makes = makes
+        self.made_by_runs = made_by_runs or ()
+        self.makes = made_by_runs is None
         self.held_back: dict[str, set[date]] = {}
         self.found = Found()
 
@@ -370,13 +370,13 @@ class _Examiner:
     def _remembered_whole(
         self, upstream: Upstream, whole: Mapping[date, Partition], stamps: Mapping[date, Stamp]
     ) -> set[date]:
-        """The same of a table of which one run restates all partitions.
+        """The same of a table of which a run restates all partitions.
 
-        What was right before is right still, if a run that made one of them left it as it was.
+        What was right before is right still, if a run that came to its end left it as it was.
         """
         table = upstream.definition.table
         run_looked = any(
-            partition.stamp == str(stamps[day])
+            (table.name, day) in self.made_by_runs and partition.stamp == str(stamps[day])
             for day, partition in self.found.partitions[table.name].items()
         )
         return {
