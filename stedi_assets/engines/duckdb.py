@@ -127,6 +127,7 @@ class DuckDBEngine:
             "SELECT hash('a', 1::BIGINT, 1::INTEGER, 0.5::DOUBLE, true, NULL)"
         ).fetchall()
         self._hash_id = f"{probe:016x}"[:4]
+        self._no_rows = Content(0, f"{self._hash_id}-0", None, None)
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
         connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
@@ -190,7 +191,9 @@ class DuckDBEngine:
             source = "result"
             if stored is not None:
                 now = self._contents(table, "FROM result", PARTITION)
-                days = {*days, *(day for day in {*now, *stored} if now.get(day) != stored.get(day))}
+                none = self._no_rows
+                other = (day for day in stored if now.get(day, none) != stored[day])
+                days = {*days, *other, *(now.keys() - stored.keys())}
         query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
 
         def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
@@ -284,8 +287,7 @@ class DuckDBEngine:
                 "filename",
                 {"files": file_names(files.values())},
             )
-            none = Content(0, f"{self._hash_id}-0", None, None)
-            return {day: found.get(str(path), none) for day, path in files.items()}
+            return {day: found.get(str(path), self._no_rows) for day, path in files.items()}
 
         return _of_readable(look, files)
 
