@@ -124,6 +124,9 @@ class Stored:
             FROM (SELECT *, {_PERSON.format("email")} AS person,
                          coalesce(sharewithresearchasofdate, 0) <> 0 AS consents
                   FROM customer_landing)
+            SEMI JOIN (SELECT {_PERSON.format("email")} AS person,
+                              max(lastupdatedate) AS lastupdatedate
+                       FROM customer_landing GROUP BY ALL) USING (person, lastupdatedate)
             WINDOW of_person AS (PARTITION BY person ORDER BY (
                 lastupdatedate, registrationdate, {PARTITION}, NOT consents) DESC)
             QUALIFY row_number() OVER of_person = 1 AND consents

@@ -53,9 +53,15 @@ def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[da
     """The published partitions of a table, but for damaged files and those of somebody else."""
     files = lake.partitions(table)
     local = {day: lake.storage.fetch(file.key) for day, file in files.items()}
+    known = engine.known_notes
+    unknown = {day: path for day, path in local.items() if (path, files[day].version) not in known}
+    noted = engine.noted(unknown)
+    known |= {(path, files[day].version): noted.get(day) for day, path in unknown.items()}
     return {
-        day: Partition(local[day], files[day].version, noted.stamp, noted.content)
-        for day, noted in engine.noted(local).items()
+        day: Partition(path, files[day].version, notes.stamp, notes.content)
+        for day, path in local.items()
+        for notes in [known[path, files[day].version]]
+        if notes
     }
 
 

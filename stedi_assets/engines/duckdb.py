@@ -113,6 +113,9 @@ class DuckDBEngine:
             shows in no query.
         folder: private, on the lake's disk; for finished files that are not published yet, and
             for what does not fit into memory.
+
+    Attributes:
+        known_notes: what files say of themselves, by path and version, so far as anyone has asked.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class DuckDBEngine:
         self.connection = connection
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
+        self.known_notes: dict[tuple[Path, str], Noted | None] = {}
         self._kept: dict[str, Hashable] = {}
         # A DuckDB that hashes otherwise gives others here, so that nobody compares the two.
         ((probe,),) = connection.execute(
@@ -432,7 +436,10 @@ def trimmed(text: str) -> str:
 
 def file_names(paths: Collection[Path]) -> list[str]:
     """Paths as DuckDB's readers take them, with what they would read as a pattern made plain."""
-    return ["".join(f"[{c}]" if c in "*?[" else c for c in str(path)) for path in paths]
+    return [str(path).translate(_PLAIN) for path in paths]
+
+
+_PLAIN = str.maketrans({c: f"[{c}]" for c in "*?["})
 
 
 def no_rows(table: Table) -> str:
