@@ -7,6 +7,7 @@ contract, publish. How tables are computed and where they lie, it asks others.
 from __future__ import annotations
 
 from datetime import date
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -18,8 +19,9 @@ from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
-from stedi_assets.making import Partition, Upstream, make, stored_partitions
+from stedi_assets.making import Partition, Upstream, make
 from stedi_assets.metadata import of_partition
+from stedi_assets.remembered import Remembered
 from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
@@ -35,22 +37,22 @@ class LakeIOManager(dg.IOManager):
         self.lake = lake
         self.engine = engine
         self._known: dict[str, dict[date, Partition]] = {}
+        self._made: set[tuple[str, date]] = set()
 
     def load_input(self, context: dg.InputContext) -> ir.Table | pd.DataFrame:
         """The partitions that the step needs: an Ibis table, or a DataFrame if annotated so."""
         table = _registered(context.asset_key)
+        wanted = context.dagster_type.typing_type
+        as_frame = getattr(wanted, "__module__", "").startswith("pandas")
         definition = DEFINITIONS.get(context.op_def.name)
-        if definition and table.name in definition.needs:
+        if definition and table.name in definition.needs and not as_frame:
             return self.engine.expression(table)  # `make` says which partitions it is over
         needed = None
         if context.has_asset_partitions:
             keys = context.asset_partition_key_range  # listing them all takes longer than reading
             needed = Stretch(*days([keys.start, keys.end]))
         rows = self.engine.table(table, self.lake.fetch(table, needed))
-        wanted = context.dagster_type.typing_type
-        if getattr(wanted, "__module__", "").startswith("pandas"):
-            return _to_pandas(table, rows)
-        return rows
+        return _to_pandas(table, rows) if as_frame else rows
 
     def handle_output(
         self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Staged
@@ -71,6 +73,7 @@ class LakeIOManager(dg.IOManager):
         self._known.pop(table.name, None)
         for day, figures in publish(self.lake, self.engine, table, staged).items():
             partition = day.isoformat()
+            self._made.add((table.name, day))
             if day in wanted:
                 context.step_context.add_asset_metadata(figures, context.asset_key, partition)
             else:
@@ -93,10 +96,18 @@ class LakeIOManager(dg.IOManager):
         return make(Upstream(self.engine, definition, read), expression, wanted, stored)
 
     def _stored(self, table: Table) -> dict[date, Partition]:
-        """A table's partitions, which no other run changes while this one has the lake."""
+        """A table's partitions, which no other run changes while this one has the lake.
+
+        A file that holds other rows than it says is left out, as a file that cannot be read is.
+        """
         if table.name not in self._known:
-            self._known[table.name] = stored_partitions(self.lake, self.engine, table)
+            found, _ = self._remembered.sound(table, but=self._made)
+            self._known[table.name] = found
         return self._known[table.name]
+
+    @cached_property
+    def _remembered(self) -> Remembered:
+        return Remembered(self.lake, self.engine)
 
 
 def publish(

@@ -27,7 +27,6 @@ from stedi_assets.making import (
     landing_stamp,
     make,
     make_landing,
-    stored_partitions,
 )
 from stedi_assets.remembered import Remembered
 from stedi_assets.tables import (
@@ -328,20 +327,7 @@ class _Examiner:
 
     def _partitions(self, table: Table) -> tuple[dict[date, Partition], set[date]]:
         """The whole partitions of a table, and the dates of the damaged ones."""
-        partitions = stored_partitions(self.lake, self.engine, table)
-        to_read = {
-            day: partition.path
-            for day, partition in partitions.items()
-            if self.everything
-            or (
-                (table.name, day) not in self.but
-                and self.memory.version(table, day) != partition.version
-            )
-        }
-        contents = self.engine.measure(table, to_read)
-        damaged = {day for day in to_read if contents.get(day) != partitions[day].content}
-        damaged |= self.lake.partitions(table).keys() - partitions.keys()
-        whole = {day: found for day, found in partitions.items() if day not in damaged}
+        whole, damaged = self.memory.sound(table, everything=self.everything, but=self.but)
         self.found.partitions[table.name] = whole
         return whole, damaged
 

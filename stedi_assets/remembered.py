@@ -6,14 +6,15 @@ One file in the lake; without it everything is looked at again, and nothing is l
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from datetime import date
+
+import duckdb
 
 from stedi_assets.assets.definition import Need
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, quoted
 from stedi_assets.lake import Lake
-from stedi_assets.making import Partitions, Stamp, Upstream
+from stedi_assets.making import Partition, Partitions, Stamp, Upstream, stored_partitions
 from stedi_assets.privacy.consent import person
 from stedi_assets.tables import PARTITION, Personal, Table
 
@@ -33,8 +34,63 @@ class Remembered:
         self.engine = engine
         self.file = lake.storage.fetch(_FILE)
         self.right: dict[str, dict[str, list[str]]] = {}
-        with suppress(KeyError, ValueError):  # none, or not one of ours
-            self.right = json.loads(engine.notes({date.min: self.file})[date.min]["right"])
+        engine.connection.execute(
+            "CREATE OR REPLACE TEMP TABLE remembered "
+            f"(name VARCHAR, {PARTITION} DATE, person_id UBIGINT, device_id UBIGINT)"
+        )
+        try:
+            noted = json.loads(engine.notes({date.min: self.file})[date.min]["remembered"])
+            engine.connection.execute(
+                "INSERT INTO remembered FROM read_parquet($file)", {"file": file_names([self.file])}
+            )
+            if noted["made_with"] == self._made_with():
+                self.right = {
+                    name: {
+                        day: [version, checksum, stamp] for day, (version, checksum, stamp) in of
+                    }
+                    for name, of_table in noted["right"].items()
+                    for of in [of_table.items()]
+                }
+        except (duckdb.Error, KeyError, ValueError, TypeError, AttributeError):
+            pass  # there is none, or somebody damaged it
+        if not self.right:
+            engine.connection.execute("DELETE FROM remembered")
+
+    def _made_with(self) -> str:
+        """Changes with the rows of the file, the hash and the key of pseudonyms."""
+        probe = _HIDDEN.format("''")
+        ((rows, total, probed),) = self.engine.connection.execute(
+            f"SELECT count(*), sum(hash(name, {PARTITION}, person_id, device_id)), {probe} "
+            "FROM remembered"
+        ).fetchall()
+        return f"{rows} {total} {probed}"
+
+    def sound(
+        self,
+        table: Table,
+        *,
+        everything: bool = False,
+        but: Collection[tuple[str, date]] = (),
+    ) -> tuple[dict[date, Partition], set[date]]:
+        """The partitions of a table that hold what they say, and the dates of the damaged ones.
+
+        Args:
+            table: whose partitions.
+            everything: whether to read the rows of all of them, or those only of files that are
+                not the ones that were right.
+            but: table names and dates of partitions whose rows need not be read.
+        """
+        partitions = stored_partitions(self.lake, self.engine, table)
+        to_read = {
+            day: partition.path
+            for day, partition in partitions.items()
+            if everything
+            or ((table.name, day) not in but and self.version(table, day) != partition.version)
+        }
+        contents = self.engine.measure(table, to_read)
+        damaged = {day for day in to_read if contents.get(day) != partitions[day].content}
+        damaged |= self.lake.partitions(table).keys() - partitions.keys()
+        return {day: found for day, found in partitions.items() if day not in damaged}, damaged
 
     def version(self, table: Table, day: date) -> str:
         """Of the file that was right."""
@@ -60,7 +116,7 @@ class Remembered:
         execute(f"CREATE OR REPLACE TEMP TABLE after AS {self._people(upstream, days)}")
         execute(
             "CREATE OR REPLACE TEMP TABLE before AS "
-            f"SELECT DISTINCT person_id, device_id FROM ({self._remembered_people()}) "
+            "SELECT DISTINCT person_id, device_id FROM remembered "
             f"WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
             {"name": name, "days": days},
         )
@@ -129,22 +185,24 @@ class Remembered:
         if right == self.right:
             return
         execute = self.engine.connection.execute
-        execute(f"CREATE OR REPLACE TEMP TABLE kept AS {self._remembered_people()}")
         for name, upstream in people.items():
             days = self._changed_dates(upstream)
             execute(
-                f"DELETE FROM kept WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
+                "DELETE FROM remembered "
+                f"WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
                 {"name": name, "days": days},
             )
             execute(
-                f"INSERT INTO kept SELECT $name, {PARTITION}, person_id, device_id "
+                f"INSERT INTO remembered SELECT $name, {PARTITION}, person_id, device_id "
                 f"FROM ({self._people(upstream, days)})",
                 {"name": name},
             )
+        self.right = right
         path = self.engine.folder / _FILE
+        note = json.dumps({"made_with": self._made_with(), "right": right})
         execute(
-            "COPY kept TO $path (FORMAT parquet, KV_METADATA {'right': $right})",
-            {"path": str(path), "right": json.dumps(right)},
+            "COPY remembered TO $path (FORMAT parquet, KV_METADATA {remembered: $note})",
+            {"path": str(path), "note": note},
         ).fetchall()
         self.lake.storage.publish(path, _FILE)
 
@@ -176,16 +234,9 @@ class Remembered:
             f"FROM ({self.engine.sql(people)})"
         )
 
-    def _remembered_people(self) -> str:
-        """SQL for the rows of the file."""
-        if self.right:
-            (file,) = file_names([self.file])
-            quoted_file = file.replace("'", "''")
-            return f"FROM read_parquet('{quoted_file}')"
-        return (
-            f"SELECT NULL::VARCHAR AS name, NULL::DATE AS {PARTITION}, "
-            "NULL::UBIGINT AS person_id, NULL::UBIGINT AS device_id WHERE false"
-        )
+
+def _entry(version: str, checksum: str, stamp: str) -> list[str]:
+    return [version, checksum, stamp]
 
 
 _HIDDEN = "hash(pseudonym({}))"

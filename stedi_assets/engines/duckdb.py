@@ -276,7 +276,7 @@ class DuckDBEngine:
                 file.seek(-8, os.SEEK_END)
                 footer_size = int.from_bytes(file.read(4), "little")
                 start = file.seek(-8 - footer_size, os.SEEK_END)
-                at = file.read(footer_size).index(_UNSEALED.encode())
+                at = file.read(footer_size).rindex(_UNSEALED.encode())  # behind all other notes
                 file.seek(start + at)
                 file.write(_written(contents[day]).encode())
         return contents
@@ -291,7 +291,13 @@ class DuckDBEngine:
                 "filename",
                 {"files": file_names(files.values())},
             )
-            return {day: found.get(str(path), self._no_rows) for day, path in files.items()}
+            types = self._types(file_names(files.values()))
+            expected = [(column.name, SQL_TYPES[column.type]) for column in table.columns]
+            return {
+                day: found.get(str(path), self._no_rows)
+                for day, path in files.items()
+                if types[str(path)] == expected
+            }
 
         return _of_readable(look, files)
 
@@ -313,9 +319,10 @@ class DuckDBEngine:
     def noted(self, files: Mapping[date, Path]) -> dict[date, Noted]:
         """What partitions say of themselves; without those that are damaged or somebody else's."""
         return {
-            day: Noted(notes["stamp"], _read(notes[_CONTENT]))
+            day: Noted(notes["stamp"], content)
             for day, notes in self.notes(files).items()
-            if "stamp" in notes and _CONTENT in notes
+            for content in [_read(notes.get(_CONTENT, ""))]
+            if "stamp" in notes and content
         }
 
     def count(self, file: Path) -> int:
@@ -337,11 +344,7 @@ class DuckDBEngine:
             return {}
         names = file_names(files.values())
         rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
-        types = self._by_file(
-            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
-            "WHERE num_children IS NULL ORDER BY column_id",
-            names,
-        )
+        types = self._types(names)
         columns = self._by_file(
             "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
             f"min(CASE WHEN path_in_schema = '{table.event_time}' "
@@ -370,6 +373,14 @@ class DuckDBEngine:
 
         return _of_readable(look, files)
 
+    def _types(self, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
+        """The columns of files and DuckDB's types of them, in order."""
+        return self._by_file(
+            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
+            "WHERE num_children IS NULL ORDER BY column_id",
+            names,
+        )
+
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}
         for name, *values in self.connection.execute(query, {"files": names}).fetchall():
@@ -386,8 +397,11 @@ def _written(content: Content) -> str:
     return json.dumps(list(astuple(content))).ljust(len(_UNSEALED))
 
 
-def _read(note: str) -> Content:
-    return Content(*json.loads(note))
+def _read(note: str) -> Content | None:
+    try:
+        return Content(*json.loads(note))
+    except (ValueError, TypeError):  # somebody else's
+        return None
 
 
 def _of_readable(

@@ -21,6 +21,7 @@ def latest_records(customers: ir.Table) -> ir.Table:
 
     Of records that tie in all three, one without consent goes before one with it.
     """
+    columns = customers.columns
     customers = customers.mutate(who=person(customers.email))
     newest = customers.group_by("who").aggregate(lastupdatedate=customers.lastupdatedate.max())
     # Ranking takes longer than joining, so it is left for the few that are as new as each other.
@@ -35,7 +36,7 @@ def latest_records(customers: ir.Table) -> ir.Table:
     return (
         customers.mutate(rank=ibis.row_number().over(group_by="who", order_by=keys))
         .filter(lambda ranked: ranked["rank"] == 0)
-        .drop("rank", "who")
+        .select(*columns)  # and not `drop`, whose SQL is another one in every process
     )
 
 
