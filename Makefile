@@ -5,14 +5,17 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test lint dev bench lock clean
+.PHONY: run test test-long lint dev bench lock clean
 
 run: $(VENV)/installed  ## Sample files if the lake is empty, all tables, the counts
 	@test -n "$$(find "$${STEDI_LAKE:-lake}"/*/landing -type f 2>/dev/null | head -1)" || $(BIN)/stedi sample
 	$(BIN)/stedi run
 
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
-	$(BIN)/pytest -n auto
+	$(BIN)/pytest -n auto -m "not long"
+
+test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
+	$(BIN)/pytest -n auto -m long
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

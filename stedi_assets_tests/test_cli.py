@@ -4,9 +4,11 @@ Runs are processes of their own: definitions read the settings when they are imp
 """
 
 import json
+import os
 from pathlib import Path
 from unittest.mock import ANY
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
@@ -19,8 +21,10 @@ from stedi_assets_tests.end_to_end.landing_files import (
     device,
     file_of,
     land,
+    landed,
     phone,
     rows_by_date,
+    run,
 )
 from stedi_assets_tests.end_to_end.process import counts, files_in, stedi, succeeded
 
@@ -39,6 +43,21 @@ def invoke(*arguments: str) -> Result:
     return CliRunner().invoke(main, arguments)
 
 
+def rows_told(told: str) -> dict[str, int]:
+    """The rows of the tables that a command says it made, without the counts at the end."""
+    lines = [line.split() for line in told.split("\n\n")[0].splitlines()]
+    return {
+        line[0]: int(line[1].replace(",", ""))
+        for line in lines
+        if len(line) == 3 and line[0] in TABLES and line[2] == "rows"
+    }
+
+
+def files_of_tables(lake: Lake) -> dict[Path, tuple[int, int]]:
+    """The files of all partitions."""
+    return files_in(lake.storage.root, "*/*/ingestion_date=*/part-0.parquet")
+
+
 # Help and errors.
 
 
@@ -46,7 +65,7 @@ def invoke(*arguments: str) -> Result:
 def test_help_names_the_commands_and_the_setting(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
-    for word in ("run", "counts", "sample", "STEDI_LAKE"):
+    for word in ("run", "status", "reconcile", "counts", "sample", "STEDI_LAKE"):
         assert word in result.output
 
 
@@ -54,6 +73,8 @@ def test_help_names_the_commands_and_the_setting(flag: str) -> None:
     ("command", "options"),
     [
         ("run", ["--date", "--from", "--to", "--select"]),
+        ("status", ["--format"]),
+        ("reconcile", ["--dry-run"]),
         ("counts", ["--format"]),
         ("sample", ["--customers", "--days", "--seed"]),
     ],
@@ -80,6 +101,8 @@ def test_the_version_is_that_of_the_package() -> None:
         (["run", "--select", "tag:no_such=tag"], "selects no table"),
         (["run", "--select", '"'], "--select"),
         (["counts", "--format", "xml"], "'xml' is not one of"),
+        (["status", "--format", "xml"], "'xml' is not one of"),
+        (["reconcile", "--date", "2023-08-06"], "No such option"),
         (["sample", "--days", "many"], "'many' is not a valid integer"),
         (["fly"], "No such command 'fly'"),
     ],
@@ -93,7 +116,7 @@ def test_a_command_that_makes_no_sense_is_refused_with_why(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["run", "counts"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts"])
 def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -105,7 +128,7 @@ def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     assert not (tmp_path / "no lake").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "counts", "sample"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "sample"])
 def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -117,23 +140,30 @@ def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["run", "status", "reconcile"])
 def test_a_start_date_that_is_none_is_an_error_with_what_to_do(
-    lake: Lake, monkeypatch: pytest.MonkeyPatch
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.setenv("STEDI_START_DATE", "1st of May")
-    result = invoke("run")
+    result = invoke(command)
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: STEDI_START_DATE is '1st of May': set it to a date, YYYY-MM-DD\n"
     )
 
 
+NO_DATE = (
+    "Error: landing file customer/landing/ingestion_date=2023-08-32/file.json: "
+    "'ingestion_date=2023-08-32' is no date; rename it to ingestion_date=YYYY-MM-DD\n"
+)
+
+
 def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake) -> None:
     land(lake, "customer", "2023-08-32", customer("ann@test.com", "s"))
     result = invoke("run")
     assert result.exit_code == 1
-    assert "customer/landing/ingestion_date=2023-08-32/file.json" in result.stderr
-    assert "Traceback" not in result.output
+    assert result.stderr == NO_DATE
+    assert result.stdout == ""
 
 
 def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
@@ -144,7 +174,8 @@ def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
     assert result.exit_code == 1
     assert "a partition is damaged" in result.stderr
     assert str(file) in result.stderr
-    assert "Delete the file; `stedi run` makes it again." in result.stderr
+    assert "`stedi run` makes it again." in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 # sample
@@ -212,13 +243,6 @@ def test_a_run_over_a_lake_without_files_is_an_error_with_what_to_do(lake: Lake)
     assert result.stdout == ""
 
 
-def test_a_run_of_a_date_without_files_says_so_of_that_date_alone(lake: Lake) -> None:
-    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
-    result = invoke("run", "--date", "2023-08-07")
-    assert result.exit_code == 0
-    assert result.stdout.startswith("All tables asked for are up to date.\n")
-
-
 # Runs.
 
 
@@ -236,7 +260,7 @@ def test_a_sample_gives_the_counts_of_its_manifest(lake: Lake) -> None:
     assert "not made" not in told
     assert "DAGSTER_HOME is not set" in told
     before = files_in(lake.storage.root)
-    assert len(before) == 3 * len(TABLES)
+    assert len(before) == 3 * len(TABLES) + 1, "and what was found right"
     assert succeeded(stedi(lake, "run")).startswith("All tables are up to date.\n")
     assert files_in(lake.storage.root) == before
 
@@ -270,7 +294,7 @@ def test_select_makes_the_tables_that_it_names_and_no_others(lake: Lake) -> None
     land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 100))
     told = succeeded(stedi(lake, "run", "--select", "customer_landing"))
     assert counts(lake) == NO_ROWS | {"customer_landing": 1}
-    assert "accelerometer" not in told.split("\n\n")[0]
+    assert rows_told(told) == {"customer_landing": 1, "customer_rejects": 0}
     assert "not made" not in told
     made = {name for name, table in TABLES.items() if lake.partitions(table)}
     assert made == {"customer_landing", "customer_rejects"}, "one reading gives both"
@@ -293,7 +317,8 @@ def test_a_file_before_the_first_partition_is_an_error_and_the_other_dates_go_on
     ]
     assert "Run 1 of 1: ingestion date 2023-08-06" in process.stdout
     assert counts_by_date(lake, "customer_trusted") == {"2023-08-06": 1}
-    # The remedy is one.
+    # The remedies are some.
+    landed(lake, "accelerometer", "2999-01-01", "new.json").unlink()
     process = stedi(lake, "run", "--to", "2023-01-01", STEDI_START_DATE="2021-12-31")
     succeeded(process)
     assert counts_by_date(lake, "customer_trusted") == {"2021-12-31": 1, "2023-08-06": 1}
@@ -312,7 +337,11 @@ def test_a_run_that_fails_says_why_and_ends_with_an_error(lake: Lake) -> None:
         "  ERROR: step_trainer_landing, check rejects: "
         "6 of 100 records were rejected; at most 6.0% of a day's, on 2023-08-06"
     ) in lines
-    assert "  not made: step_trainer_trusted, machine_learning_curated" in lines
+    (not_made,) = [line for line in lines if line.startswith("  not made: ")]
+    assert set(not_made.removeprefix("  not made: ").split(", ")) == {
+        "step_trainer_trusted",
+        "machine_learning_curated",
+    }
     assert "Run 2 of 2: ingestion date 2023-08-08" in lines, "the other dates go on"
     assert counts_by_date(lake, "customer_trusted") == {"2023-08-06": 1, "2023-08-08": 1}
     assert counts_by_date(lake, "step_trainer_trusted") == {"2023-08-08": 0}
@@ -336,3 +365,297 @@ def test_few_rejects_are_a_warning_and_the_run_succeeds(lake: Lake) -> None:
         "not valid JSON",
         "{spoilt",
     )
+
+
+# What is stale.
+
+
+def replaced_rows(file: Path, *, keep_time: bool = False) -> None:
+    """Take the last row out of a file, in place, and keep what the file notes of itself."""
+    stat = file.stat()
+    rows = pq.ParquetFile(file).read()
+    draft = file.with_name("draft")
+    pq.write_table(rows.slice(0, len(rows) - 1), draft)
+    file.write_bytes(draft.read_bytes())
+    draft.unlink()
+    if keep_time:
+        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        assert (file.stat().st_ino, file.stat().st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
+
+
+@pytest.fixture
+def stale_lake(lake: Lake) -> Lake:
+    """Tables of two dates, of which one was deleted, one altered, and one landing file replaced."""
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    readings = [phone("ann@test.com", 100), phone("ann@test.com", 200)]
+    land(lake, "accelerometer", "2023-08-06", *readings)
+    land(lake, "customer", "2023-08-07", customer("bob@test.com", "t"))
+    assert run(lake, "2023-08-06", "2023-08-07").success
+    file_of(lake, "machine_learning_curated", "2023-08-07").unlink()
+    replaced_rows(file_of(lake, "accelerometer_trusted", "2023-08-06"))
+    # Bob's other name is in the landing table, and in the row that has his key.
+    land(lake, "customer", "2023-08-07", customer("bob@test.com", "t", customerName="Robert"))
+    return lake
+
+
+STALE = [
+    ("customer_landing", "2023-08-07", "landing files changed", 1, 1, 0),
+    ("customer_rejects", "2023-08-07", "landing files changed", 0, 0, 0),
+    ("customer_trusted", "2023-08-07", "upstream rows changed", 0, 0, 1),
+    ("accelerometer_trusted", "2023-08-06", "damaged", 1, 0, 0),
+    ("machine_learning_curated", "2023-08-07", "missing", 0, 0, 0),
+]
+"""By hand: the partitions that were touched, and what hangs on them."""
+
+
+def test_status_of_a_lake_that_is_up_to_date(lake: Lake) -> None:
+    assert invoke("status").stdout == "Every partition holds what it should.\n"
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    assert run(lake, "2023-08-06").success
+    result = invoke("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == "Every partition holds what it should.\n"
+    assert json.loads(invoke("status", "--format", "json").stdout) == {
+        "up_to_date": True,
+        "stale": [],
+        "misplaced": [],
+    }
+
+
+def test_status_names_each_partition_that_is_not_right_with_rows_and_why(stale_lake: Lake) -> None:
+    before = files_in(stale_lake.storage.root)
+    result = invoke("status")
+    assert (result.exit_code, result.stderr) == (0, "")
+    heads, *lines, sentence = result.stdout.splitlines()
+    assert heads.split() == ["table", "ingestion", "date", "missing", "extra", "changed", "why"]
+    assert sorted(line.split(maxsplit=5) for line in lines) == sorted(
+        [table, day, str(missing), str(extra), str(changed), why]
+        for table, day, why, missing, extra, changed in STALE
+    )
+    assert sentence == "5 partitions are not what they should be, by 4 rows."
+    assert files_in(stale_lake.storage.root) == before, "it changes nothing"
+
+
+def test_status_as_json_says_the_same(stale_lake: Lake) -> None:
+    result = invoke("status", "--format", "json")
+    assert (result.exit_code, result.stderr) == (0, "")
+    found = json.loads(result.stdout)
+    assert found.keys() == {"up_to_date", "stale", "misplaced"}
+    assert (found["up_to_date"], found["misplaced"]) == (False, [])
+    by_name = sorted(found["stale"], key=lambda of: (of["table"], of["ingestion_date"]))
+    assert by_name == [
+        {
+            "table": table,
+            "ingestion_date": day,
+            "why": why,
+            "missing": missing,
+            "extra": extra,
+            "changed": changed,
+            "held_back": False,
+        }
+        for table, day, why, missing, extra, changed in sorted(STALE)
+    ]
+
+
+def test_status_tells_of_files_that_belong_to_no_partition(lake: Lake) -> None:
+    land(lake, "customer", "2023-08-32", customer("ann@test.com", "s"))
+    result = invoke("status")
+    assert (result.exit_code, result.stderr) == (0, NO_DATE)
+    assert result.stdout == "Every partition holds what it should.\n"
+    result = invoke("status", "--format", "json")
+    assert result.stderr == ""
+    assert [f"Error: {line}\n" for line in json.loads(result.stdout)["misplaced"]] == [NO_DATE]
+
+
+def with_bad_records(lake: Lake) -> None:
+    """Let what hangs on the devices' files of the sixth wait for better ones."""
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 1))
+    readings = [device(time, "s") for time in range(94)]
+    land(lake, "step_trainer", "2023-08-06", *readings, *["{spoilt"] * 6)
+
+
+def test_status_says_which_partitions_wait_for_better_files(lake: Lake) -> None:
+    with_bad_records(lake)
+    assert not run(lake, "2023-08-06").success
+    lines = invoke("status").stdout.splitlines()
+    waiting = [line for line in lines if "held back: too many rejects of its date" in line]
+    assert {line.split()[0] for line in waiting} == {
+        "step_trainer_trusted",
+        "machine_learning_curated",
+    }
+    found = json.loads(invoke("status", "--format", "json").stdout)
+    assert not found["up_to_date"]
+    assert {of["table"] for of in found["stale"] if of["held_back"]} == {
+        "step_trainer_trusted",
+        "machine_learning_curated",
+    }
+
+
+# Putting it right.
+
+
+def test_a_dry_run_of_reconcile_prints_what_status_does_and_changes_nothing(
+    stale_lake: Lake,
+) -> None:
+    before = files_in(stale_lake.storage.root)
+    result = invoke("reconcile", "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == invoke("status").stdout
+    assert files_in(stale_lake.storage.root) == before
+
+
+def test_reconcile_makes_again_what_is_not_right_and_nothing_else(stale_lake: Lake) -> None:
+    before = files_of_tables(stale_lake)
+    told = succeeded(stedi(stale_lake, "reconcile"))
+    assert rows_told(told) == {
+        "customer_landing": 1,
+        "customer_rejects": 0,
+        "customer_trusted": 1,
+        "accelerometer_trusted": 2,
+        "machine_learning_curated": 0,
+    }
+    assert "customer_trusted          trusted              2" in told.splitlines()
+    after = files_of_tables(stale_lake)
+    touched = {file_of(stale_lake, table, day) for table, day, *_ in STALE}
+    assert {path for path, state in after.items() if before.get(path) != state} == touched
+    assert invoke("status").stdout == "Every partition holds what it should.\n"
+    told = succeeded(stedi(stale_lake, "reconcile"))
+    assert "  every partition holds what it should" in told.splitlines()
+    assert files_of_tables(stale_lake) == after
+
+
+def test_reconcile_reads_every_row_and_a_run_those_of_files_that_changed(lake: Lake) -> None:
+    """A file that somebody altered so that it looks untouched."""
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 1), phone("ann@test.com", 2))
+    succeeded(stedi(lake, "run"))
+    file = file_of(lake, "accelerometer_trusted", "2023-08-06")
+    replaced_rows(file, keep_time=True)
+    assert succeeded(stedi(lake, "run")).startswith("All tables are up to date.\n")
+    assert counts_by_date(lake, "accelerometer_trusted") == {"2023-08-06": 1}
+    told = succeeded(stedi(lake, "reconcile"))
+    assert rows_told(told) == {"accelerometer_trusted": 2}
+    assert counts_by_date(lake, "accelerometer_trusted") == {"2023-08-06": 2}
+    # With another time it looks like another file.
+    replaced_rows(file)
+    told = succeeded(stedi(lake, "run"))
+    assert rows_told(told) == {"accelerometer_trusted": 2}
+    assert "Run " not in told
+
+
+@pytest.mark.xfail(reason="open: what is held back is not told by the command line")
+def test_reconcile_reads_new_files_and_tells_of_no_date_what_waits_for_better_ones(
+    lake: Lake,
+) -> None:
+    with_bad_records(lake)
+    process = stedi(lake, "reconcile")
+    assert rows_told(process.stdout)["customers_curated"] == 1
+    assert "step_trainer_trusted" not in rows_told(process.stdout)
+    assert "every partition holds what it should" not in process.stdout
+    process = stedi(lake, "reconcile")
+    assert rows_told(process.stdout) == {}
+    assert "every partition holds what it should" not in process.stdout, "two wait"
+
+
+@pytest.mark.xfail(reason="open: what is held back is not told by the command line")
+def test_what_waits_for_better_files_is_not_called_up_to_date_by_a_run(lake: Lake) -> None:
+    with_bad_records(lake)
+    assert stedi(lake, "run").returncode == 1
+    process = stedi(lake, "run")
+    assert "All tables are up to date." not in process.stdout
+    assert "every partition holds what it should" not in process.stdout
+
+
+# Runs end with it.
+
+
+def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewhere(
+    lake: Lake,
+) -> None:
+    """A late consent brings the earlier readings in."""
+    land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 100))
+    land(lake, "step_trainer", "2023-08-06", device(100, "s"))
+    succeeded(stedi(lake, "run"))
+    assert counts(lake)["accelerometer_trusted"] == 0
+    before = files_of_tables(lake)
+    land(lake, "customer", "2023-08-08", customer("ann@test.com", "s"))
+    told = succeeded(stedi(lake, "run"))
+    first, then = told.split("Reconciliation: looking for partitions that should hold other rows")
+    assert first.startswith("Run 1 of 1: ingestion date 2023-08-08\n")
+    assert rows_told(first) == {
+        "customer_landing": 1,
+        "customer_rejects": 0,
+        "customer_trusted": 1,
+        "accelerometer_trusted": 0,
+        "customers_curated": 0,
+        "step_trainer_trusted": 0,
+        "machine_learning_curated": 0,
+    }, "no other source is read"
+    assert rows_told(then) == {
+        "accelerometer_trusted": 1,
+        "customers_curated": 1,
+        "step_trainer_trusted": 1,
+        "machine_learning_curated": 1,
+    }
+    assert counts_by_date(lake, "machine_learning_curated")["2023-08-06"] == 1
+    after = files_of_tables(lake)
+    landing = [path for path in before if "landing_parquet" in str(path) or "rejected" in str(path)]
+    assert {path: after[path] for path in landing} == {path: before[path] for path in landing}
+    assert invoke("status").stdout == "Every partition holds what it should.\n"
+
+
+def test_a_run_makes_a_deleted_partition_again(lake: Lake) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    succeeded(stedi(lake, "run"))
+    file_of(lake, "customer_trusted", "2023-08-06").unlink()
+    told = succeeded(stedi(lake, "run"))
+    assert told.startswith("Reconciliation: ")
+    assert rows_told(told) == {"customer_trusted": 1}
+    assert counts_by_date(lake, "customer_trusted") == {"2023-08-06": 1}
+
+
+@pytest.mark.xfail(reason="open: a narrowed run speaks of more than it looked at")
+@pytest.mark.parametrize(
+    ("options", "mended"),
+    [
+        ("--date 2023-08-06", ["2023-08-06"]),
+        ("--to 2023-08-06", ["2023-08-06"]),
+        ("--from 2023-08-07 --select customer_trusted", ["2023-08-07"]),
+        ("--select customers_curated", []),
+    ],
+)
+def test_options_narrow_what_a_run_mends(lake: Lake, options: str, mended: list[str]) -> None:
+    for day, name in (("2023-08-06", "ann"), ("2023-08-07", "bob")):
+        land(lake, "customer", day, customer(f"{name}@test.com", f"s-{name}"))
+    assert run(lake, "2023-08-06", "2023-08-07").success
+    for day in ("2023-08-06", "2023-08-07"):
+        file_of(lake, "customer_trusted", day).unlink()
+    told = succeeded(stedi(lake, "run", *options.split()))
+    assert counts_by_date(lake, "customer_trusted") == dict.fromkeys(mended, 1)
+    assert rows_told(told) == ({"customer_trusted": len(mended)} if mended else {})
+    assert "All tables are up to date." not in told
+    assert "every partition holds what it should" not in told
+
+
+@pytest.mark.xfail(reason="open: a narrowed run speaks of more than it looked at")
+def test_a_run_of_a_date_on_which_nothing_came_does_not_call_other_dates_up_to_date(
+    lake: Lake,
+) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    told = succeeded(stedi(lake, "run", "--date", "2023-08-07"))
+    assert "All tables are up to date." not in told
+    assert "every partition holds what it should" not in told
+    assert counts(lake) == NO_ROWS
+    assert files_of_tables(lake) == {}
+
+
+@pytest.mark.xfail(reason="open: checks of tables that were never made fail in a narrowed run")
+def test_after_a_run_of_some_tables_a_run_of_all_makes_the_others(lake: Lake) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    succeeded(stedi(lake, "run", "--select", "customer_landing"))
+    land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 100))
+    process = stedi(lake, "run")
+    assert counts(lake)["customers_curated"] == 1
+    assert invoke("status").stdout == "Every partition holds what it should.\n"
+    succeeded(process)

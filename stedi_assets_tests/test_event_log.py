@@ -16,9 +16,9 @@ import dagster as dg
 import pytest
 
 from stedi_assets import runs
+from stedi_assets.dates import Stretch
 from stedi_assets.event_log import SqliteEventLog
 from stedi_assets.jobs import BRING_UP_TO_DATE
-from stedi_assets.dates import Stretch
 from stedi_assets_tests.end_to_end.landing_files import partition_tags
 
 ROOT = Path(__file__).parents[1]

@@ -24,6 +24,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.assets.landing import LANDING
+from stedi_assets.assets.specs import derived_asset
 from stedi_assets.io_manager import IO_MANAGER_KEY
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.partitions import DAILY, EVERY_DATE, SINGLE_RUN
@@ -330,6 +333,30 @@ def test_partitions_outside_the_run_are_left_as_they_are(lake: Lake) -> None:
         "2023-08-07": Counter([("new", 2, 0.5, -1.0, 0.0)]),
         "2023-08-08": Counter(),
     }
+
+
+def test_a_damaged_partition_is_left_out_of_what_is_made_from_the_others(lake: Lake) -> None:
+    """Reconciliation mends it, and then what was made without it."""
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 100))
+    land(lake, "step_trainer", "2023-08-06", device(100, "s"))
+    land(lake, "step_trainer", "2023-08-07", device(100, "s", distance=7))
+    succeed(run(lake, "2023-08-06", "2023-08-07"))
+    pairs = "machine_learning_curated"
+    assert counts_by_date(lake, pairs) == {"2023-08-06": 1, "2023-08-07": 1}
+    damaged = file_of(lake, "accelerometer_trusted", "2023-08-06")
+    damaged.write_bytes(b"not parquet, but long enough to be looked at")
+    assets = [*LANDING, *map(derived_asset, DEFINITIONS.values())]
+    result = dg.materialize(
+        assets,
+        selection=[pairs],
+        resources=resources_of(lake.storage.root),
+        partition_key="2023-08-07",
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    succeed(result)
+    assert counts_by_date(lake, pairs) == {"2023-08-06": 1, "2023-08-07": 0}
 
 
 def test_an_empty_partition_is_a_file_with_the_schema_and_no_rows(lake: Lake) -> None:

@@ -291,13 +291,7 @@ class DuckDBEngine:
                 "filename",
                 {"files": file_names(files.values())},
             )
-            types = self._types(file_names(files.values()))
-            expected = [(column.name, SQL_TYPES[column.type]) for column in table.columns]
-            return {
-                day: found.get(str(path), self._no_rows)
-                for day, path in files.items()
-                if types[str(path)] == expected
-            }
+            return {day: found.get(str(path), self._no_rows) for day, path in files.items()}
 
         return _of_readable(look, files)
 
@@ -344,7 +338,11 @@ class DuckDBEngine:
             return {}
         names = file_names(files.values())
         rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
-        types = self._types(names)
+        types = self._by_file(
+            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
+            "WHERE num_children IS NULL ORDER BY column_id",
+            names,
+        )
         columns = self._by_file(
             "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
             f"min(CASE WHEN path_in_schema = '{table.event_time}' "
@@ -372,14 +370,6 @@ class DuckDBEngine:
             return {day: found.get(str(path), {}) for day, path in files.items()}
 
         return _of_readable(look, files)
-
-    def _types(self, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
-        """The columns of files and DuckDB's types of them, in order."""
-        return self._by_file(
-            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
-            "WHERE num_children IS NULL ORDER BY column_id",
-            names,
-        )
 
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}

@@ -1,6 +1,11 @@
 """What every definition owes the registry: the columns, and nothing from nothing."""
 
 import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import ibis.expr.types as ir
 import pytest
@@ -161,3 +166,34 @@ def test_the_asset_of_a_definition_has_its_name_and_reads_what_it_reads(
     assert {name: key.to_user_string() for name, key in asset.keys_by_input_name.items()} == {
         name: name for name in definition.needs
     }
+
+
+PRINT_QUERIES = """
+import json, sys
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.lake import open_lake
+from stedi_assets.resources import open_engine
+from stedi_assets.tables import TABLES
+with open_engine(open_lake(sys.argv[1])) as engine:
+    print(json.dumps({
+        name: engine.sql(of(**{read: engine.expression(TABLES[read]) for read in of.needs}))
+        for name, of in DEFINITIONS.items()
+    }))
+"""
+
+
+def test_the_query_of_a_definition_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Partitions note it; another one would let every process doubt what others made."""
+    found: list[dict[str, str]] = []
+    for seed in ("0", "1", "2", "3"):  # by which Python orders sets
+        done = subprocess.run(
+            [sys.executable, "-c", PRINT_QUERIES, str(tmp_path)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        found.append(json.loads(done.stdout))
+    assert found[0].keys() == DEFINITIONS.keys()
+    for name in DEFINITIONS:
+        assert {queries[name] for queries in found} == {found[0][name]}

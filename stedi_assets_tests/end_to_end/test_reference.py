@@ -56,10 +56,12 @@ def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_
     assert "warning" not in told
 
     before = files_in(reference_lake.storage.root)
-    assert len(before) == len(COUNTS)
+    assert len(before) == len(COUNTS) + 1, "and what was found right"
     assert number_of_runs(dagster_home) == 1
     told = succeeded(stedi(reference_lake, "run"))
     assert told.startswith("All tables are up to date.\n")
+    told = succeeded(stedi(reference_lake, "status"))
+    assert told == "Every partition holds what it should.\n"
     assert number_of_runs(dagster_home) == 1
     assert files_in(reference_lake.storage.root) == before
     assert counts(reference_lake) == COUNTS

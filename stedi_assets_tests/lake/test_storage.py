@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from stedi_assets.lake import LocalStorage
+from stedi_assets.lake.storage import locked
 
 KEY = "customer/trusted/ingestion_date=2023-08-06/part-0.parquet"
 
@@ -26,6 +27,29 @@ with LocalStorage(Path(sys.argv[1])).staging() as folder:
     (folder / "spill").mkdir()
     print(folder, flush=True)
     time.sleep(600)
+"""
+
+STAY_WRITING = """
+import sys, time
+from pathlib import Path
+from stedi_assets.lake import LocalStorage
+with LocalStorage(Path(sys.argv[1])).writing():
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+COUNT_WHILE_WRITING = """
+import sys, time
+from pathlib import Path
+from stedi_assets.lake import LocalStorage
+storage, counter = LocalStorage(Path(sys.argv[1])), Path(sys.argv[2])
+print("ready", flush=True)
+sys.stdin.readline()
+for _ in range(30):
+    with storage.writing():
+        found = int(counter.read_text())
+        time.sleep(0.001)
+        counter.write_text(str(found + 1))
 """
 
 
@@ -42,15 +66,15 @@ def publish(storage: LocalStorage, content: bytes, key: str = KEY) -> None:
 
 
 @contextmanager
-def process_in_staging(root: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
-    """Another process that stays inside `staging()`, and its folder."""
+def process(program: str, root: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process that stays where it is, and the line that it printed."""
     process = subprocess.Popen(
-        [sys.executable, "-c", STAY_IN_STAGING, str(root)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program, str(root)], stdout=subprocess.PIPE, text=True
     )
     with process:
         try:
             assert process.stdout
-            yield process, Path(process.stdout.readline().strip())
+            yield process, process.stdout.readline().strip()
         finally:
             process.kill()
 
@@ -235,13 +259,111 @@ def test_no_table_holds_what_is_staged(storage: LocalStorage) -> None:
 def test_what_a_living_process_stages_is_left_alone_and_what_a_killed_one_left_is_removed(
     storage: LocalStorage,
 ) -> None:
-    with process_in_staging(storage.root) as (process, theirs):
+    with process(STAY_IN_STAGING, storage.root) as (other, told):
+        theirs = Path(told)
         assert (theirs / "half.parquet").is_file()
         with storage.staging():
             assert (theirs / "half.parquet").is_file()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+        other.send_signal(signal.SIGKILL)
+        other.wait()
         assert theirs.is_dir(), "a killed process cannot tidy up"
         with storage.staging() as ours:
             assert not theirs.exists()
             assert list(ours.parent.iterdir()) == [ours]
+
+
+# One writer at a time.
+
+
+def is_written(storage: LocalStorage) -> bool:
+    """Whether somebody has the lake for writing."""
+    try:
+        with locked(storage.root / "_writing"):
+            return False
+    except BlockingIOError:
+        return True
+
+
+def test_while_one_writes_no_other_can_and_afterwards_another_can(storage: LocalStorage) -> None:
+    with storage.writing():
+        assert is_written(storage)
+    assert not is_written(storage)
+    with storage.writing():
+        assert is_written(storage)
+
+
+def test_writing_ends_with_an_exception(storage: LocalStorage) -> None:
+    def interrupted() -> None:
+        with storage.writing():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not is_written(storage)
+
+
+def test_the_lake_is_free_again_when_the_process_that_wrote_it_is_killed(
+    storage: LocalStorage,
+) -> None:
+    with process(STAY_WRITING, storage.root) as (other, told):
+        assert told == "writing"
+        assert is_written(storage)
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+        assert not is_written(storage)
+        with storage.writing():
+            assert is_written(storage)
+
+
+def test_processes_that_write_at_once_write_one_after_the_other(
+    storage: LocalStorage, tmp_path: Path
+) -> None:
+    """Each reads a number and writes the next one: none is lost if nobody comes between."""
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", COUNT_WHILE_WRITING, str(storage.root), str(counter)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    for each in processes:
+        assert each.stdout
+        assert each.stdout.readline() == "ready\n"
+    for each in processes:
+        assert each.stdin
+        each.stdin.write("\n")
+        each.stdin.flush()
+    for each in processes:
+        with each:
+            assert each.wait(timeout=60) == 0
+    assert counter.read_text() == "90"
+
+
+def test_who_writes_and_who_only_reads_have_staging_folders_at_the_same_time(
+    storage: LocalStorage,
+) -> None:
+    with process(STAY_WRITING, storage.root) as (_, told), storage.staging() as folder:
+        assert told == "writing"
+        assert is_written(storage)
+        assert folder.is_dir()
+    with storage.writing(), process(STAY_IN_STAGING, storage.root) as (_, theirs):
+        assert Path(theirs).is_dir()
+
+
+def test_what_marks_a_writer_is_in_no_folder_of_a_source(storage: LocalStorage) -> None:
+    with storage.writing():
+        for source in ("customer", "accelerometer", "step_trainer"):
+            assert list(storage.list(source)) == []
+
+
+def test_a_folder_that_another_one_holds_is_not_waited_for_unless_one_wants_to(
+    tmp_path: Path,
+) -> None:
+    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path):
+        raise AssertionError("it is held")
+    with locked(tmp_path, wait=True):
+        pass

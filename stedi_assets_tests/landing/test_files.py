@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stedi_assets.lake import Lake, StoredFile
-from stedi_assets.landing.files import files_by_date, fingerprint, ingestion_date
+from stedi_assets.landing.files import files_by_date, fingerprint, ingestion_date, look
 from stedi_assets.tables import Source
 
 MODIFIED = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
@@ -140,6 +140,20 @@ def test_without_a_landing_folder_there_are_no_files(lake: Lake) -> None:
     assert files_by_date(lake, Source.CUSTOMER) == {}
 
 
+def test_a_file_whose_path_names_no_date_is_told_and_the_others_go_on(lake: Lake) -> None:
+    drop(lake, "customer/landing/ingestion_date=2023-08-06/a.json")
+    drop(lake, "customer/landing/ingestion_date=2023-08-32/b.json")
+    drop(lake, "customer/landing/ingestion_date=2023-08-32/_hidden.json")
+    told: list[str] = []
+    found = files_by_date(lake, Source.CUSTOMER, told.append)
+    assert list(found) == [date(2023, 8, 6)]
+    assert told == [
+        "landing file customer/landing/ingestion_date=2023-08-32/b.json: "
+        "'ingestion_date=2023-08-32' is no date; rename it to ingestion_date=YYYY-MM-DD"
+    ]
+    assert files_by_date(lake, Source.CUSTOMER) == found, "who does not ask is not told"
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -242,3 +256,89 @@ def test_a_file_that_is_only_newer_changes_the_fingerprint(lake: Lake) -> None:
     before = one_fingerprint(lake)
     os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
     assert one_fingerprint(lake) != before
+
+
+# All sources at one moment.
+
+FIRST, LAST = date(2022, 1, 1), date(2023, 8, 7)
+
+
+def test_a_lake_without_landing_files_has_none_and_nothing_is_misplaced(lake: Lake) -> None:
+    found = look(lake, FIRST, LAST)
+    assert (found.first, found.last) == (FIRST, LAST)
+    assert found.by_date == {source: {} for source in Source}
+    assert list(found.misplaced) == []
+
+
+def test_files_are_found_by_source_and_date_from_the_first_partition_to_the_last(
+    lake: Lake,
+) -> None:
+    for key in (
+        "customer/landing/ingestion_date=2022-01-01/a.json",
+        "customer/landing/ingestion_date=2023-08-07/b.json",
+        "customer/landing/ingestion_date=2023-08-07/a.json",
+        "step_trainer/landing/a-1691348231425.json",
+        "customer/landing/ingestion_date=2023-08-07/_hidden.json",
+    ):
+        drop(lake, key)
+    found = look(lake, FIRST, LAST)
+    assert {
+        source: {day: [file.key for file in files] for day, files in by_date.items()}
+        for source, by_date in found.by_date.items()
+    } == {
+        Source.CUSTOMER: {
+            FIRST: ["customer/landing/ingestion_date=2022-01-01/a.json"],
+            LAST: [
+                "customer/landing/ingestion_date=2023-08-07/a.json",
+                "customer/landing/ingestion_date=2023-08-07/b.json",
+            ],
+        },
+        Source.ACCELEROMETER: {},
+        Source.STEP_TRAINER: {date(2023, 8, 6): ["step_trainer/landing/a-1691348231425.json"]},
+    }
+    assert list(found.misplaced) == []
+
+
+def test_files_outside_the_partitions_are_misplaced_with_what_to_do_and_the_others_go_on(
+    lake: Lake,
+) -> None:
+    drop(lake, "customer/landing/ingestion_date=2023-08-06/good.json")
+    drop(lake, "step_trainer/landing/ingestion_date=2023-08-08/late.json")
+    drop(lake, "customer/landing/ingestion_date=2021-12-31/b.json")
+    drop(lake, "accelerometer/landing/ingestion_date=2021-12-31/a.json")
+    drop(lake, "accelerometer/landing/ingestion_date=soon/a.json")
+    found = look(lake, FIRST, LAST)
+    assert {source: list(by_date) for source, by_date in found.by_date.items()} == {
+        Source.CUSTOMER: [date(2023, 8, 6)],
+        Source.ACCELEROMETER: [],
+        Source.STEP_TRAINER: [],
+    }
+    assert list(found.misplaced) == [
+        "landing file accelerometer/landing/ingestion_date=soon/a.json: 'ingestion_date=soon' "
+        "is no date; rename it to ingestion_date=YYYY-MM-DD",
+        "customer/landing/ingestion_date=2021-12-31/b.json, "
+        "accelerometer/landing/ingestion_date=2021-12-31/a.json: the ingestion date 2021-12-31 is "
+        "before the first partition, 2022-01-01: set STEDI_START_DATE to 2021-12-31 or earlier.",
+        "step_trainer/landing/ingestion_date=2023-08-08/late.json: the ingestion date 2023-08-08 "
+        "is in the future: give the files the date on which they came.",
+    ]
+
+
+def test_the_remedy_for_files_before_the_first_partition_is_one(lake: Lake) -> None:
+    drop(lake, "customer/landing/ingestion_date=2021-12-31/a.json")
+    found = look(lake, date(2021, 12, 31), LAST)
+    assert list(found.misplaced) == []
+    assert list(found.by_date[Source.CUSTOMER]) == [date(2021, 12, 31)]
+
+
+@pytest.mark.parametrize(
+    ("files", "more"), [(5, ""), (6, " and 1 more"), (1205, " and 1,200 more")]
+)
+def test_of_many_misplaced_files_of_a_date_five_are_named(
+    lake: Lake, files: int, more: str
+) -> None:
+    for number in range(files):
+        drop(lake, f"customer/landing/ingestion_date=2021-12-31/{number:04}.json")
+    (told,) = look(lake, FIRST, LAST).misplaced
+    named = [f"customer/landing/ingestion_date=2021-12-31/{number:04}.json" for number in range(5)]
+    assert told.startswith(f"{', '.join(named)}{more}: the ingestion date 2021-12-31 is before")

@@ -120,9 +120,7 @@ def test_the_key_is_in_no_query_of_a_curated_table(
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", KEY)
     with open_engine(lake) as engine:
         for definition in (customers_curated, machine_learning_curated):
-            upstream = {
-                name: engine.table(TABLES[name], {}) for name in definition.keys_by_input_name
-            }
+            upstream = {name: engine.table(TABLES[name], {}) for name in definition.needs}
             expression = definition(**upstream)
             for sql in (
                 ibis.to_sql(expression, dialect="duckdb"),

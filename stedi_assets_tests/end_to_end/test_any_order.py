@@ -1,0 +1,94 @@
+"""However files come, change and go, and whatever runs in between: the tables end up the same."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from stedi_assets_tests.end_to_end.histories import (
+    DAMAGES,
+    KILLS,
+    NEW_KEYS,
+    DagsterRunner,
+    Event,
+    Reconcile,
+    Runner,
+    World,
+    compiled_once,
+    fresh,
+    histories,
+    is_reconciled,
+    oracle,
+    stored_rows,
+    verify,
+    worlds,
+)
+
+pytestmark = pytest.mark.long
+
+KEY = "the same for all lakes"
+
+any_history = settings(
+    max_examples=50,  # of each of the four tests below
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quickly() -> Iterator[None]:
+    with compiled_once():
+        yield
+
+
+def lived_through(events: list[Event], world: World) -> World:
+    """A lake after a history, the mending of what is spoilt in it, and a reconciliation."""
+    for event in events:
+        world.happen(event)
+    world.mend()
+    world.happen(Reconcile(everything=True))
+    return world
+
+
+def ends_up_as_a_fresh_lake(events: list[Event], runner: Callable[[Path], Runner] = Runner) -> None:
+    with pytest.MonkeyPatch.context() as patch, worlds(KEY, runner) as lake:
+        patch.setenv("STEDI_PSEUDONYM_KEY", KEY)
+        world = lived_through(events, lake())
+        is_reconciled(world)
+        verify(stored_rows(fresh(world, lake()).lake), oracle(world.files, world.key))
+
+
+@any_history
+@given(histories())
+def test_files_in_any_order_and_runs_in_between_give_the_tables_of_a_fresh_lake(
+    events: list[Event],
+) -> None:
+    ends_up_as_a_fresh_lake(events)
+
+
+@any_history
+@given(histories(NEW_KEYS))
+def test_so_they_do_if_the_key_of_pseudonyms_changes_on_the_way(events: list[Event]) -> None:
+    ends_up_as_a_fresh_lake(events)
+
+
+@any_history
+@given(histories(KILLS))
+def test_so_they_do_if_processes_die_on_the_way(events: list[Event]) -> None:
+    ends_up_as_a_fresh_lake(events)
+
+
+@any_history
+@given(histories(DAMAGES))
+def test_so_they_do_if_partitions_are_deleted_torn_or_edited_on_the_way(
+    events: list[Event],
+) -> None:
+    ends_up_as_a_fresh_lake(events)
+
+
+@settings(any_history, max_examples=20)
+@given(histories())
+def test_so_they_do_in_real_runs_of_dagster(events: list[Event]) -> None:
+    ends_up_as_a_fresh_lake(events, DagsterRunner)
