@@ -85,10 +85,22 @@ class Stored:
             all_days: whether the query sees all partitions of the tables, or the looked-at ones.
         """
         for name in tables:
-            files = self.lake.fetch(TABLES[name], None if all_days else self.days)
-            self.engine.create_view(TABLES[name], files)
+            self.bind(TABLES[name], None if all_days else self.days)
         found = dict(self.engine.connection.execute(query).fetchall())
         return {day: found.get(day, 0) for day in self.days}
+
+    def bind(self, table: Table, days: Collection[date] | None = None) -> None:
+        """Let SQL see a table's partitions of some dates, or of all but those that are no Parquet.
+
+        Of damage on other dates than the looked-at ones reconciliation tells.
+        """
+        files = self.lake.fetch(table, days)
+        if days is None:
+            whole = stored_partitions(self.lake, self.engine, table)
+            others = {day: file for day, file in files.items() if day not in whole}
+            readable = {*whole, *self.engine.notes(others)}
+            files = {day: file for day, file in files.items() if day in readable}
+        self.engine.create_view(table, files)
 
     def count_near(self, query: str) -> dict[date, int]:
         """The same over the partitions that the looked-at ones of the table may be made from."""
@@ -114,7 +126,7 @@ class Stored:
         there to doubt.
         """
         customers = landing_table(Source.CUSTOMER)
-        self.engine.create_view(customers, self.lake.fetch(customers))
+        self.bind(customers)
         self.engine.keep(
             "consenting",
             tuple(self.lake.partitions(customers).values()),
@@ -295,8 +307,7 @@ def _phone_readings(stored: Stored) -> dict[date, int]:
 
 
 def _device_readings(stored: Stored) -> dict[date, int]:
-    curated = TABLES["customers_curated"]
-    stored.engine.create_view(curated, stored.lake.fetch(curated))
+    stored.bind(TABLES["customers_curated"])
     passes = (
         f"serialnumber IN (SELECT serialnumber FROM {stored.consenting} "
         "WHERE subject_id IN (SELECT subject_id FROM customers_curated))"
@@ -447,18 +458,18 @@ def up_to_date(table: Table, stale: Iterable[Stale]) -> Finding:
     """Every partition holds what the table's definition gives over everything landed."""
     found = {partition.day: partition for partition in stale if partition.table == table}
     rows = sum(p.missing + p.extra + p.changed for p in found.values())
-    whys = Counter(p.why for p in found.values())
+    whys = Counter(p.reason for p in found.values())
     return Finding(
         not found,
         f"{len(found):,} partitions are not what they should be, by {rows:,} rows: "
-        + ", ".join(f"{why} {count:,}" for why, count in whys.items())
+        + ", ".join(f"{why} ({count:,})" for why, count in whys.items())
         if found
         else "Every partition holds what the definition gives",
         {
             day: {"missing": p.missing, "extra": p.extra, "changed": p.changed}
             for day, p in found.items()
         },
-        is_error=False,  # it puts itself right
+        is_error=any(p.held_back for p in found.values()),  # all others are put right
     )
 
 

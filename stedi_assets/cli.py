@@ -265,6 +265,7 @@ def _reconcile(
         "first": first and first.date().isoformat(),
         "last": last and last.date().isoformat(),
         "tables": tables,
+        "unsettled": True,  # who asks for it has put them there
     }
     with _collecting_garbage(), _told_without_traceback(ValueError):
         return run_reconciliation(click.echo, what)
@@ -289,8 +290,7 @@ def _print_stale(stale: list[Stale]) -> None:
     click.echo(f"{'table':<26}{'ingestion date':<16}{heads}  why")
     for found in stale:
         figures = "".join(f"{getattr(found, name):>12,}" for name in columns)
-        why = found.why + (", held back: too many rejects of its date" if found.held_back else "")
-        click.echo(f"{found.table.name:<26}{found.day!s:<16}{figures}  {why}")
+        click.echo(f"{found.table.name:<26}{found.day!s:<16}{figures}  {found.reason}")
     rows = sum(found.missing + found.extra + found.changed for found in stale)
     click.echo(f"{len(stale):,} partitions are not what they should be, by {rows:,} rows.")
 

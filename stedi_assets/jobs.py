@@ -1,7 +1,7 @@
 """The jobs that people, sensors and schedules start."""
 
 from collections.abc import Callable, Iterable
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -14,6 +14,9 @@ from stedi_assets.lake import Lake
 from stedi_assets.reconcile import Stale, reconcile
 from stedi_assets.resources import landed_now
 from stedi_assets.tables import Source, Table, landing_table, rejects_table
+
+SETTLED_AFTER = timedelta(seconds=5)
+"""A landing file that was written less than this ago may still be written to."""
 
 ONE_AT_A_TIME = {"stedi/writes": "lake"}
 """The tag by which Dagster's queue, as dagster_home/dagster.yaml limits it, knows runs that write
@@ -45,12 +48,14 @@ class What(dg.Config):
         first: the first ingestion date to put right, YYYY-MM-DD; all without it.
         last: the last one.
         tables: the names of the tables to put right; all without it.
+        unsettled: whether to read landing files that may still be written to.
     """
 
     everything: bool = True
     first: str | None = None
     last: str | None = None
     tables: list[str] | None = None
+    unsettled: bool = False
 
     def has(self, stale: Stale) -> bool:
         """Whether a partition is to be put right."""
@@ -79,9 +84,8 @@ def make_again(
             tell(dg.AssetMaterialization(table.name, metadata=figures, partition=day.isoformat()))
             made.setdefault(table, set()).add(day)
 
-    found = reconcile(
-        lake, engine, landed_now(lake), replace, everything=config.everything, only=config.has
-    )
+    landed = landed_now(lake, timedelta(0) if config.unsettled else SETTLED_AFTER)
+    found = reconcile(lake, engine, landed, replace, everything=config.everything, only=config.has)
     for table, days in made.items():
         for evaluation in evaluations(lake, engine, table, sorted(days)):
             tell(evaluation)

@@ -62,6 +62,11 @@ class Stale:
     changed: int
     held_back: bool = False
 
+    @property
+    def reason(self) -> str:
+        """What happened to it, and what it waits for."""
+        return self.why + (", held back: too many rejects of its date" if self.held_back else "")
+
 
 @dataclass
 class Found:
@@ -89,7 +94,7 @@ class NotReconciledError(Exception):
 def settled(
     lake: Lake, engine: DuckDBEngine, landed: Landed, made_by_runs: Collection[tuple[str, date]]
 ) -> bool:
-    """Whether nothing has to be made again, or made to see whether it is right; remembers it if so.
+    """Whether all is right, and nothing has to be made to see that; remembers it if so.
 
     Args:
         lake: to look at.
@@ -102,6 +107,8 @@ def settled(
     try:
         found = _examine(lake, engine, landed, memory, False, made_by_runs, made_by_runs)
     except _NotSettledError:
+        return False
+    if found.stale:
         return False
     memory.keep(found.partitions, found.stamps, found.people)
     return True
@@ -239,7 +246,10 @@ class _Examiner:
         self.found = Found()
 
     def why_landing(self, source: Source) -> list[dict[date, str]]:
-        """The dates of the landing table and of the rejects that are not right, with the reason."""
+        """The dates of the landing table and of the rejects that are not right, with the reason.
+
+        Dates whose files may still be written to are left as they are.
+        """
         files = self.landed.by_date[source]
         whys = []
         for table in (landing_table(source), rejects_table(source)):
@@ -252,6 +262,7 @@ class _Examiner:
                 )
                 for day in sorted({*files, *whole, *damaged})
                 if self.landed.first <= day <= self.landed.last
+                and (day not in self.landed.growing or day in damaged)
             }
             whys.append({day: reason for day, reason in why.items() if reason})
         return whys

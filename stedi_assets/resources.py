@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -64,9 +64,14 @@ def pseudonym_key(lake: Lake) -> str:
     return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)
 
 
-def landed_now(lake: Lake) -> Landed:
-    """The landing files that there are, for the partitions from the first one to today's."""
-    return look(lake, start_date(), datetime.now(UTC).date())
+def landed_now(lake: Lake, settled_after: timedelta = timedelta(0)) -> Landed:
+    """The landing files that there are, for the partitions from the first one to today's.
+
+    Args:
+        lake: has them.
+        settled_after: see `look`.
+    """
+    return look(lake, start_date(), datetime.now(UTC), settled_after)
 
 
 def duckdb_settings() -> dict[str, str]:

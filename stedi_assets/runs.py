@@ -17,7 +17,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 
-from stedi_assets.checks import keys_of_checks
+from stedi_assets.checks import keys_of_checks, up_to_date
 from stedi_assets.dates import Stretch
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
@@ -69,7 +69,7 @@ def run_dates(
     if not_made := [name for name in tables if name not in narrator.made]:
         tell(f"  not made: {', '.join(not_made)}")
     made |= {(name, day) for name, days in narrator.made.items() for day in days}
-    return success
+    return success and not narrator.failed
 
 
 def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> bool:
@@ -85,9 +85,11 @@ def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> boo
     narrator = _Narrator(tell)
     config = {"ops": {"make_again": {"config": {k: v for k, v in what.items() if v is not None}}}}
     success = _run(defs.resolve_job_def(RECONCILE.name), narrator, run_config=config)
-    if success and not narrator.made:
+    for evaluation in narrator.left.values():
+        narrator.tell_finding(evaluation)
+    if success and not narrator.made and all(left.passed for left in narrator.left.values()):
         tell("  every partition holds what it should")
-    return success
+    return success and not narrator.failed
 
 
 def _run(
@@ -109,7 +111,7 @@ def _run(
             tags={**more.pop("tags", {}), **_NOT_QUEUED},
             **more,
         )
-    return result.success and not narrator.failed
+    return result.success
 
 
 @contextmanager
@@ -135,6 +137,7 @@ class _Narrator:
         self.failed = False
         self.made: dict[str, set[date]] = {}
         self.rows: Counter[str] = Counter()
+        self.left: dict[dg.AssetKey, dg.AssetCheckEvaluation] = {}
 
     def __call__(self, entry: dg.EventLogEntry) -> None:
         event = entry.dagster_event
@@ -154,14 +157,11 @@ class _Narrator:
                 self.rows.clear()
             case dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 evaluation = event.asset_check_evaluation_data
-                if not evaluation.passed:
-                    is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR
-                    self.failed = self.failed or is_error
-                    self.tell(
-                        f"  {'ERROR' if is_error else 'warning'}: "
-                        f"{evaluation.asset_key.to_user_string()}, check {evaluation.check_name}: "
-                        f"{evaluation.description}"
-                    )
+                if evaluation.check_name == up_to_date.__name__:
+                    # A reconciliation tells first what it found, and then what it left.
+                    self.left[evaluation.asset_key] = evaluation
+                else:
+                    self.tell_finding(evaluation)
             case dg.DagsterEventType.STEP_FAILURE:
                 error = event.step_failure_data.error
                 while error is not None and error.cause is not None:
@@ -169,3 +169,14 @@ class _Narrator:
                 self.tell(
                     f"  ERROR: step {event.step_key} failed: {error and error.message.strip()}"
                 )
+
+    def tell_finding(self, evaluation: dg.AssetCheckEvaluation) -> None:
+        """Tell of a check, if it did not pass."""
+        if evaluation.passed:
+            return
+        is_error = evaluation.severity is dg.AssetCheckSeverity.ERROR
+        self.failed = self.failed or is_error
+        self.tell(
+            f"  {'ERROR' if is_error else 'warning'}: {evaluation.asset_key.to_user_string()}, "
+            f"check {evaluation.check_name}: {evaluation.description}"
+        )

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -15,15 +15,12 @@ from dagster._core.storage.tags import (
 
 from stedi_assets.checks import keys_of_checks
 from stedi_assets.dates import stretches
-from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, What, tables_after
+from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, SETTLED_AFTER, What, tables_after
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed, fingerprint
 from stedi_assets.making import landing_stamp, stored_partitions
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import Source, landing_table
-
-SETTLED_AFTER = timedelta(seconds=5)
-"""A file that was written less than this ago may still be written to."""
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 
@@ -48,9 +45,9 @@ class Seen:
     changes: int
 
     @classmethod
-    def read(cls, cursor: str | None) -> "Seen":
-        """The cursor of the last tick; nothing is seen before the first."""
-        found: dict[str, Any] = json.loads(cursor or '{"states": {}, "changes": 0}')
+    def read(cls, cursor: str) -> "Seen":
+        """The cursor of the last tick."""
+        found: dict[str, Any] = json.loads(cursor)
         states = {
             date.fromisoformat(day): {Source(source): state for source, state in of_day.items()}
             for day, of_day in found["states"].items()
@@ -77,14 +74,14 @@ def landing_files(
     Raises:
         MisplacedFilesError: files belong to no partition, and there is nothing else to do.
     """
-    landed = landed_now(lake)
-    seen, now = Seen.read(context.cursor), _states(landed)
-    growing = _growing(landed)
+    landed = landed_now(lake, SETTLED_AFTER)
+    seen = Seen.read(context.cursor) if context.cursor else Seen(_stored_states(lake), 0)
+    now, growing = _states(landed), landed.growing
     changed = {
         day: sources
         for day in sorted((now.keys() | seen.states.keys()) - growing.keys())
         for sources in [_changed(seen.states.get(day, {}), now.get(day, {}))]
-        if sources
+        if sources and landed.first <= day <= landed.last
     }
     for problem in landed.misplaced:
         context.log.error(problem)
@@ -117,16 +114,15 @@ def _states(landed: Landed) -> States:
     return states
 
 
-def _growing(landed: Landed) -> dict[date, StoredFile]:
-    """For the dates that have to wait, a file that may still be written to."""
-    now = datetime.now(UTC)
-    return {
-        day: file
-        for by_date in landed.by_date.values()
-        for day, files in by_date.items()
-        for file in files
-        if abs(now - file.modified) < SETTLED_AFTER  # clocks of disk and machine may differ
-    }
+def _stored_states(lake: Lake) -> States:
+    """What the landing tables were made from; no date is in such a state by what `_states` says."""
+    states: States = {}
+    with open_engine(lake) as engine:
+        for source in Source:
+            for day, partition in stored_partitions(lake, engine, landing_table(source)).items():
+                if partition.stamp:  # else it was made of no file
+                    states.setdefault(day, {})[source] = partition.stamp
+    return states
 
 
 def _changed(before: Mapping[Source, str], after: Mapping[Source, str]) -> set[Source]:
@@ -138,7 +134,8 @@ def _without_those_read(
 ) -> dict[date, set[Source]]:
     """Without files that the landing tables hold already, made by runs that nobody asked for here.
 
-    The first tick on a lake, and one after `stedi run`, would ask for all of them again.
+    The first tick on a lake, and one after `stedi run`, would ask for all of them again. Files that
+    are gone are asked for in any case: a run that waits may have read them.
     """
     with open_engine(lake) as engine:
         stored = {
@@ -201,7 +198,11 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
 )
 def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for runs of other jobs that ended since the last time, well or not."""
-    ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE]
+    ended = [
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.FAILURE,
+        dg.DagsterRunStatus.CANCELED,
+    ]
     latest = next(
         (
             record.dagster_run

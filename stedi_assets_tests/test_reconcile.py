@@ -983,8 +983,8 @@ def test_a_job_over_some_tables_or_dates_says_what_it_left(world: World) -> None
     assert set(materialized(result)) == {("accelerometer_trusted", SEVENTH)}
     told = evaluations(result, "up_to_date")
     assert [value(each, "finding") for each in told["accelerometer_trusted"]] == [
-        "2 partitions are not what they should be, by 2 rows: consent or device changed 2",
-        "1 partitions are not what they should be, by 1 rows: consent or device changed 1",
+        "2 partitions are not what they should be, by 2 rows: consent or device changed (2)",
+        "1 partitions are not what they should be, by 1 rows: consent or device changed (1)",
     ]
     assert [each.passed for each in told["machine_learning_curated"]] == [False, False]
     assert not world.settled()

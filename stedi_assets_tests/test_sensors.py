@@ -579,9 +579,6 @@ def test_a_new_file_that_somebody_else_has_read_is_not_read_again(made: Daemon) 
     assert made.skips() == "No landing file is new, replaced or gone on 3 ingestion dates."
 
 
-@pytest.mark.xfail(
-    reason="open: without a cursor, a deleted file waits for the nightly reconciliation"
-)
 def test_a_file_that_was_deleted_while_nobody_looked_is_found_at_the_first_tick(
     made_once: Lake, tmp_path: Path
 ) -> None:
@@ -758,7 +755,6 @@ def test_what_was_seen_of_a_date_is_not_forgotten_while_a_file_of_it_grows(made:
     assert made.skips() == "No landing file is new, replaced or gone on 3 ingestion dates."
 
 
-@pytest.mark.xfail(reason="open: only the sensor waits for files that are written to")
 def test_a_reconciliation_does_not_read_a_file_that_may_still_be_written_to(made: Daemon) -> None:
     half = '{"user": "ann@test.com", "timest'
     drop(made.lake, "customer", "2023-08-07", customer("cy@test.com", "u"), name="2.json")
@@ -940,7 +936,6 @@ def test_a_run_that_has_not_ended_is_not_reconciled(
     )
 
 
-@pytest.mark.xfail(reason="open: cancelled runs wait for the nightly reconciliation")
 def test_a_run_that_was_cancelled_midway_is_reconciled(daemon: Daemon) -> None:
     """It may have changed customers, and left what hangs on them as it was."""
     report(daemon, dg.DagsterRunStatus.CANCELED)

@@ -377,7 +377,6 @@ def test_a_run_mends_damaged_partitions(up_to_date: Lake, names: list[str]) -> N
     assert stale(up_to_date) == {}
 
 
-@pytest.mark.xfail(reason="open: checks of a run read a damaged partition of another date")
 def test_a_run_of_another_date_leaves_a_damaged_partition_out_and_does_not_hide_it(
     up_to_date: Lake,
 ) -> None:

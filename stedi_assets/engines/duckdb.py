@@ -270,7 +270,7 @@ class DuckDBEngine:
 
     def _seal(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
         # DuckDB takes a file's notes before it writes the rows: a space is left for this one.
-        contents = self.measure(table, files)
+        contents = self._measured(table, files)
         for day, path in files.items():
             with path.open("r+b") as file:
                 file.seek(-8, os.SEEK_END)
@@ -282,8 +282,20 @@ class DuckDBEngine:
         return contents
 
     def measure(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
-        """What partitions hold, by reading all their rows; without those that cannot be read."""
+        """What partitions hold, by reading all their rows.
 
+        Without those that cannot be read, or have other columns or types than the table.
+        """
+        types = [(column.name, SQL_TYPES[column.type]) for column in table.columns]
+
+        def look(files: Mapping[date, Path]) -> dict[date, list[tuple[Any, ...]]]:
+            found = self._types(files)
+            return {day: found[str(path)] for day, path in files.items()}
+
+        as_registered = {day for day, found in _of_readable(look, files).items() if found == types}
+        return self._measured(table, {day: files[day] for day in files if day in as_registered})
+
+    def _measured(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
         def look(files: Mapping[date, Path]) -> dict[date, Content]:
             found = self._contents(
                 table,
@@ -338,11 +350,7 @@ class DuckDBEngine:
             return {}
         names = file_names(files.values())
         rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
-        types = self._by_file(
-            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
-            "WHERE num_children IS NULL ORDER BY column_id",
-            names,
-        )
+        types = self._types(files)
         columns = self._by_file(
             "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
             f"min(CASE WHEN path_in_schema = '{table.event_time}' "
@@ -370,6 +378,14 @@ class DuckDBEngine:
             return {day: found.get(str(path), {}) for day, path in files.items()}
 
         return _of_readable(look, files)
+
+    def _types(self, files: Mapping[date, Path]) -> dict[str, list[tuple[Any, ...]]]:
+        """Columns and DuckDB's types of them, by file."""
+        return self._by_file(
+            "SELECT file_name, name, duckdb_type FROM parquet_schema($files) "
+            "WHERE num_children IS NULL ORDER BY column_id",
+            file_names(files.values()),
+        )
 
     def _by_file(self, query: str, names: list[str]) -> dict[str, list[tuple[Any, ...]]]:
         found: dict[str, list[tuple[Any, ...]]] = {}

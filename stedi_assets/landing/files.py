@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.tables import PARTITION, Source
@@ -32,22 +32,26 @@ class Landed:
         last: the last partition, today's.
         by_date: the files of each source by ingestion date, those that have a partition.
         misplaced: for those that have none, what is wrong with them and what to do.
+        growing: for the dates that have to wait, a file that may still be written to.
     """
 
     first: date
     last: date
     by_date: Mapping[Source, Mapping[date, list[StoredFile]]]
     misplaced: Sequence[str]
+    growing: Mapping[date, StoredFile]
 
 
-def look(lake: Lake, first: date, last: date) -> Landed:
+def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> Landed:
     """Which landing files there are.
 
     Args:
         lake: where to look.
         first: the first partition.
-        last: the last partition, today's.
+        now: the moment, UTC; the last partition is its date.
+        settled_after: a file that was written less than this ago may still be written to.
     """
+    last = now.date()
     found: dict[Source, dict[date, list[StoredFile]]] = {}
     misplaced: list[str] = []
     outside: dict[date, list[StoredFile]] = defaultdict(list)
@@ -65,7 +69,14 @@ def look(lake: Lake, first: date, last: date) -> Landed:
         keys = [file.key for file in files]
         named = ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
         misplaced.append(f"{named}: the ingestion date {day} is {remedy}.")
-    return Landed(first, last, found, misplaced)
+    growing = {
+        day: file
+        for by_date in found.values()
+        for day, files in by_date.items()
+        for file in files
+        if abs(now - file.modified) < settled_after  # clocks of disk and machine may differ
+    }
+    return Landed(first, last, found, misplaced, growing)
 
 
 def files_by_date(

@@ -2,7 +2,7 @@
 
 import os
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -261,10 +261,12 @@ def test_a_file_that_is_only_newer_changes_the_fingerprint(lake: Lake) -> None:
 # All sources at one moment.
 
 FIRST, LAST = date(2022, 1, 1), date(2023, 8, 7)
+NOW = datetime(2023, 8, 7, 12, tzinfo=UTC)
+AT_ONCE = timedelta(0)
 
 
 def test_a_lake_without_landing_files_has_none_and_nothing_is_misplaced(lake: Lake) -> None:
-    found = look(lake, FIRST, LAST)
+    found = look(lake, FIRST, NOW, AT_ONCE)
     assert (found.first, found.last) == (FIRST, LAST)
     assert found.by_date == {source: {} for source in Source}
     assert list(found.misplaced) == []
@@ -281,7 +283,7 @@ def test_files_are_found_by_source_and_date_from_the_first_partition_to_the_last
         "customer/landing/ingestion_date=2023-08-07/_hidden.json",
     ):
         drop(lake, key)
-    found = look(lake, FIRST, LAST)
+    found = look(lake, FIRST, NOW, AT_ONCE)
     assert {
         source: {day: [file.key for file in files] for day, files in by_date.items()}
         for source, by_date in found.by_date.items()
@@ -307,7 +309,7 @@ def test_files_outside_the_partitions_are_misplaced_with_what_to_do_and_the_othe
     drop(lake, "customer/landing/ingestion_date=2021-12-31/b.json")
     drop(lake, "accelerometer/landing/ingestion_date=2021-12-31/a.json")
     drop(lake, "accelerometer/landing/ingestion_date=soon/a.json")
-    found = look(lake, FIRST, LAST)
+    found = look(lake, FIRST, NOW, AT_ONCE)
     assert {source: list(by_date) for source, by_date in found.by_date.items()} == {
         Source.CUSTOMER: [date(2023, 8, 6)],
         Source.ACCELEROMETER: [],
@@ -326,7 +328,7 @@ def test_files_outside_the_partitions_are_misplaced_with_what_to_do_and_the_othe
 
 def test_the_remedy_for_files_before_the_first_partition_is_one(lake: Lake) -> None:
     drop(lake, "customer/landing/ingestion_date=2021-12-31/a.json")
-    found = look(lake, date(2021, 12, 31), LAST)
+    found = look(lake, date(2021, 12, 31), NOW, AT_ONCE)
     assert list(found.misplaced) == []
     assert list(found.by_date[Source.CUSTOMER]) == [date(2021, 12, 31)]
 
@@ -339,6 +341,23 @@ def test_of_many_misplaced_files_of_a_date_five_are_named(
 ) -> None:
     for number in range(files):
         drop(lake, f"customer/landing/ingestion_date=2021-12-31/{number:04}.json")
-    (told,) = look(lake, FIRST, LAST).misplaced
+    (told,) = look(lake, FIRST, NOW, AT_ONCE).misplaced
     named = [f"customer/landing/ingestion_date=2021-12-31/{number:04}.json" for number in range(5)]
     assert told.startswith(f"{', '.join(named)}{more}: the ingestion date 2021-12-31 is before")
+
+
+def test_dates_with_a_file_of_just_now_are_growing_and_others_are_not(lake: Lake) -> None:
+    """Also with one from a clock that is a little ahead."""
+    ages = {"2023-08-04": [60, 4], "2023-08-05": [5, 60], "2023-08-06": [-4], "2023-08-07": [-5]}
+    for day, of_day in ages.items():
+        for age in of_day:
+            path = drop(lake, f"customer/landing/ingestion_date={day}/{age}.json")
+            time = NOW.timestamp() - age
+            os.utime(path, (time, time))
+    found = look(lake, FIRST, NOW, timedelta(seconds=5))
+    assert {day.isoformat(): file.key for day, file in found.growing.items()} == {
+        "2023-08-04": "customer/landing/ingestion_date=2023-08-04/4.json",
+        "2023-08-06": "customer/landing/ingestion_date=2023-08-06/-4.json",
+    }
+    assert len(found.by_date[Source.CUSTOMER]) == 4, "they are there all the same"
+    assert look(lake, FIRST, NOW, AT_ONCE).growing == {}
