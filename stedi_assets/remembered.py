@@ -235,8 +235,4 @@ class Remembered:
         )
 
 
-def _entry(version: str, checksum: str, stamp: str) -> list[str]:
-    return [version, checksum, stamp]
-
-
 _HIDDEN = "hash(pseudonym({}))"

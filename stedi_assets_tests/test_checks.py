@@ -614,9 +614,8 @@ def test_in_a_run_of_its_own_the_check_looks_at_all_partitions_of_all_tables(lak
     assert failed == {"accelerometer_landing", "step_trainer_trusted"}
     missing = found["accelerometer_landing"]
     assert missing.severity is dg.AssetCheckSeverity.WARN
-    assert missing.description == (
-        "1 partitions are not what they should be, by 1 rows: missing (1)"
-    )
+    by_one = "1 partitions are not what they should be, by 1 rows"
+    assert missing.description == f"{by_one}: missing (1)"
     assert {name: value.value for name, value in missing.metadata.items()} == {
         "finding": missing.description,
         "missing": 1,

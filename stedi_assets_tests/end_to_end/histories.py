@@ -34,8 +34,9 @@ from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.io_manager import publish
 from stedi_assets.jobs import RECONCILE, What, tables_after
 from stedi_assets.lake import Lake, LocalStorage
-from stedi_assets.making import Upstream, make, make_landing, stored_partitions
+from stedi_assets.making import Partition, Upstream, make, make_landing
 from stedi_assets.reconcile import reconcile, settled, unread
+from stedi_assets.remembered import Remembered
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
 from stedi_assets_tests.end_to_end.landing_files import (
@@ -294,6 +295,10 @@ class Runner:
         """Make partitions as a run of the job `bring_up_to_date` does; returns which."""
         made: set[tuple[str, date]] = set()
         stopped: set[str] = set()
+        memory = Remembered(self.lake, self.engine)
+
+        def stored(table: Table) -> dict[date, Partition]:
+            return memory.sound(table, but=made)[0]
 
         def put(table: Table, staged: Staged) -> None:
             made.update((table.name, day) for day in publish(self.lake, self.engine, table, staged))
@@ -312,15 +317,12 @@ class Runner:
                 if stopped & definition.needs.keys():
                     stopped.add(name)
                 elif name in tables:
-                    read = {n: self._stored(TABLES[n]) for n in definition.needs}
+                    read = {n: stored(TABLES[n]) for n in definition.needs}
                     upstream = Upstream(self.engine, definition, read)
                     table = definition.table
-                    stored = self._stored(table) if table.restated else {}
-                    put(table, make(upstream, upstream.rows(), days, stored))
+                    others = stored(table) if table.restated else {}
+                    put(table, make(upstream, upstream.rows(), days, others))
         return made
-
-    def _stored(self, table: Table) -> Any:
-        return stored_partitions(self.lake, self.engine, table)
 
     def reconcile(self, everything: bool, tables: Collection[str] = tuple(TABLES)) -> None:
         """As a run of the job `reconcile` does."""
@@ -521,7 +523,7 @@ def published(lake: Lake) -> dict[Path, tuple[int, int]]:
 
 EDITS = {
     "customer_landing": "sharewithresearchasofdate = 7 - coalesce(sharewithresearchasofdate, 0)",
-    "accelerometer_landing": "x = 1 - x",
+    "accelerometer_landing": "x = 7 - x",
     "step_trainer_landing": "distancefromobject = 3 - distancefromobject",
     "customer_trusted": "serialnumber = 's2'",
     "accelerometer_trusted": "user = 'bob@test.com'",

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.launcher import WorkerStatus
 
 from stedi_assets.definitions import defs
 from stedi_assets.jobs import ONE_AT_A_TIME
@@ -114,6 +115,12 @@ class DagsterDev:
         with dg.DagsterInstance.from_config(str(self.home)) as instance:
             wanted = dg.RunsFilter(statuses=statuses) if statuses else None
             return list(instance.get_run_records(wanted, ascending=True))
+
+    def health(self) -> WorkerStatus:
+        """Whether Dagster finds the process of the run that has started."""
+        with dg.DagsterInstance.from_config(str(self.home)) as instance:
+            (run,) = instance.get_runs(dg.RunsFilter(statuses=[STARTED]))
+            return instance.run_launcher.check_run_worker_health(run).status
 
     def wait_until(self, what: str, came: Callable[[], bool]) -> None:
         """Wait for something to come about.
@@ -308,7 +315,9 @@ def test_what_was_killed_in_the_middle_of_a_run_goes_on_when_it_is_started_again
         with lake.writing():  # so that no run can end
             drop_two_dates(lake)
             dev.wait_until("a run had started", lambda: bool(dev.runs(STARTED)))
+            assert dev.health() is WorkerStatus.RUNNING
             dev.end(signal.SIGKILL)
+            assert dev.health() is WorkerStatus.NOT_FOUND
         assert not any(counts(lake).values())
     with dagster_dev(home, lake) as dev:
         dev.wait_until("the tables of two dates were made", lambda: counts(lake) == OF_TWO_DATES)

@@ -1,0 +1,38 @@
+"""How Dagster starts runs on one machine, and sees that the process of one is gone.
+
+Dagster's own launcher, but for the second.
+"""
+
+from __future__ import annotations
+
+from dagster import DagsterRun, DefaultRunLauncher
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+from dagster._serdes import deserialize_value
+
+
+class WatchfulRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, whose runs do not outlive their processes.
+
+    A run whose process was killed together with the server that started it, as when the machine
+    stops, would keep its place in the queue until the longest time that a run may take.
+    """
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """Yes: `run_monitoring` of dagster.yaml asks."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Whether the process of a run that has started is there, by the server that started it."""
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
+        if not client:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, "No server started it.")
+        try:
+            answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
+        except DagsterUserCodeUnreachableError:
+            return CheckRunHealthResult(WorkerStatus.NOT_FOUND, "Its server is gone.")
+        if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, "Its process is gone.")

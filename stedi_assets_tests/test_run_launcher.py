@@ -1,0 +1,79 @@
+"""Whether the process of a run is there, as the monitor of Dagster's daemon asks.
+
+That a run which was killed makes room in the queue: `end_to_end/test_dagster_dev.py`.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.launcher import WorkerStatus
+from dagster._grpc.client import DagsterGrpcClient
+
+ROOT = Path(__file__).parents[1]
+
+
+@dg.job
+def nothing() -> None:
+    pass
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """One with the project's settings."""
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    (tmp_path / "dagster.yaml").write_text((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+        yield made
+
+
+def health(instance: dg.DagsterInstance, server: dict[str, str] | None) -> WorkerStatus:
+    """Of a run that has started, on that server."""
+    tags = {".dagster/grpc_info": json.dumps(server)} if server else {}
+    run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED, tags=tags)
+    return instance.run_launcher.check_run_worker_health(run).status
+
+
+def test_the_launcher_is_asked_whether_the_process_of_a_run_is_there(
+    instance: dg.DagsterInstance,
+) -> None:
+    assert instance.run_monitoring_enabled
+    assert instance.run_launcher.supports_check_run_worker_health
+
+
+def test_a_run_that_no_server_started_is_left_alone(instance: dg.DagsterInstance) -> None:
+    """As that of `stedi run`, which is a process of its own."""
+    assert health(instance, None) is WorkerStatus.RUNNING
+
+
+def test_a_run_whose_server_is_gone_is_gone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
+    server = {"host": "localhost", "socket": str(tmp_path / "gone")}
+    assert health(instance, server) is WorkerStatus.NOT_FOUND
+
+
+def test_a_run_that_its_server_does_not_know_has_failed(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """A server that was started after the one of the run, at the same place."""
+    socket = str(tmp_path / "socket")
+    command = [sys.executable, "-m", "dagster", "api", "grpc", "--socket", socket, "-m", __name__]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            client = DagsterGrpcClient(host="localhost", socket=socket)
+            until = time.monotonic() + 60
+            while True:
+                try:
+                    client.ping("there")
+                    break
+                except dg.DagsterError:
+                    assert time.monotonic() < until, "no server"
+                    time.sleep(0.1)
+            server = {"host": "localhost", "socket": socket}
+            assert health(instance, server) is WorkerStatus.FAILED
+        finally:
+            process.terminate()
