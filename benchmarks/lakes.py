@@ -76,12 +76,7 @@ def move_last_date(lake: Path, to: Path) -> None:
 
 def link_tree(lake: Path, to: Path) -> None:
     """A copy of a lake that takes no room; files are replaced in lakes, and never written to."""
-    for folder in lake.iterdir():
-        if folder.name.startswith("_"):
-            continue
-        shutil.copytree(folder, to / folder.name, copy_function=_link, dirs_exist_ok=True) if (
-            folder.is_dir()
-        ) else _link(str(folder), str(to / folder.name))
+    shutil.copytree(lake, to, copy_function=_link, dirs_exist_ok=True)
 
 
 def _link(file: str, to: str) -> None:

@@ -16,6 +16,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
+import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from stedi_assets.assets.definition import Definition, Need
@@ -148,6 +150,14 @@ class Upstream:
             {day for table in self.definition.dated_by for day in self.tables[table.name]}
         )
 
+    def size(self, day: date) -> int:
+        """How many rows the tables that the table is dated by have on a date."""
+        return sum(
+            self.tables[table.name][day].content.rows
+            for table in self.definition.dated_by
+            if day in self.tables[table.name]
+        )
+
     def rows(self) -> ir.Table:
         """The table's definition over what it reads."""
         return self.definition(
@@ -181,13 +191,26 @@ class Upstream:
 
     def bind(self, days: Iterable[date]) -> None:
         """Let the tables' views show what the partitions of `days` may need, and no more."""
-        needed = [self.needed(day) for day in days]
         for name, partitions in self.tables.items():
-            dates = set(partitions)
-            if name in self._moments:
-                dates = set().union(*(found[name] for found in needed))
-            files = {day: partitions[day].path for day in sorted(dates)}
-            self.engine.create_view(TABLES[name], files)
+            if name not in self._moments:
+                files = {day: partition.path for day, partition in sorted(partitions.items())}
+                if self._moments:
+                    made_from = tuple((p.path, p.version) for p in partitions.values())
+                    self.engine.create_small_view(TABLES[name], files, made_from)
+                else:
+                    self.engine.create_view(TABLES[name], files)
+        self.bind_readings(days)
+
+    def bind_readings(
+        self, days: Iterable[date], connection: duckdb.DuckDBPyConnection | None = None
+    ) -> None:
+        """The same for the tables of readings alone, if need be for one connection only."""
+        needed = [self.needed(day) for day in days]
+        for name in self._moments:
+            partitions = self.tables[name]
+            dates = sorted(set().union(*(found[name] for found in needed)))
+            files = {day: partitions[day].path for day in dates}
+            self.engine.create_view(TABLES[name], files, connection)
 
     def stamps(self, sql: str, days: Iterable[date]) -> dict[date, Stamp]:
         """What partitions are made from.
@@ -255,10 +278,28 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
         contents = {day: partition.content for day, partition in stored.items()}
         files = engine.write(table, rows, days, stamps, contents)
     else:
-        for portion in _portions(upstream, days):
-            upstream.bind(portion)
+        upstream.bind([])
+        alone = set() if rows.op().find(ops.InMemoryTable) else _alone(upstream, days)
+        files = engine.write_each(
+            table, rows, alone, stamps, lambda day, its: upstream.bind_readings([day], its)
+        )
+        for portion in _portions(upstream, set(days) - alone):
+            upstream.bind_readings(portion)
             files |= engine.write(table, rows, portion, stamps)
     return engine.sealed(table, files, sql)
+
+
+def _alone(upstream: Upstream, days: Collection[date]) -> set[date]:
+    """The days that can be made several at once, each by itself."""
+    return {
+        day
+        for day in days
+        if upstream.size(day) <= _PORTION // 2
+        and all(
+            upstream.needed(day)[table.name] <= {day}
+            for table in upstream.definition.reads(Need.SAME_MOMENTS)
+        )
+    }
 
 
 def _portions(upstream: Upstream, days: Collection[date]) -> Iterator[list[date]]:
@@ -266,11 +307,7 @@ def _portions(upstream: Upstream, days: Collection[date]) -> Iterator[list[date]
     portion: list[date] = []
     size = 0
     for day in sorted(days):
-        rows = sum(
-            upstream.tables[table.name][day].content.rows
-            for table in upstream.definition.dated_by
-            if day in upstream.tables[table.name]
-        )
+        rows = upstream.size(day)
         if portion and size + rows > _PORTION:
             yield portion
             portion, size = [], 0

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stedi_assets import making
+from stedi_assets.assets.definition import Need
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.engines.duckdb import Content, DuckDBEngine
 from stedi_assets.lake import Lake, StoredFile, open_lake
@@ -414,32 +415,49 @@ def test_made_again_a_partition_holds_what_it_held_and_notes_what_it_noted(
             assert noted.stamp == str(upstream.stamps(staged.sql, [day])[day])
 
 
-@pytest.mark.parametrize("name", [PHONES, DEVICES, "machine_learning_curated"])
-@pytest.mark.parametrize("portion", [1, 20])
-def test_dates_that_are_made_in_portions_are_those_that_are_made_at_once(
+READINGS = {
+    name: [table.name for table in DEFINITIONS[name].reads(Need.SAME_MOMENTS)]
+    for name in (PHONES, DEVICES, "machine_learning_curated")
+}
+
+
+@pytest.mark.parametrize("name", READINGS)
+@pytest.mark.parametrize(("portion", "alone"), [(1, False), (20, False), (making._PORTION, True)])
+def test_dates_that_are_made_alone_or_in_portions_are_those_that_are_made_at_once(
     made: Lake,
     over_made: DuckDBEngine,
     monkeypatch: pytest.MonkeyPatch,
     name: str,
     portion: int,
+    alone: bool,
 ) -> None:
     """With portions of a few rows instead of millions."""
     stored = stored_partitions(made, over_made, TABLES[name])
     upstream = upstream_in(made, over_made, name)
-    at_once = make(upstream, upstream.rows(), stored, {})
-    bound: list[list[date]] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "_alone", lambda upstream, days: set())
+        at_once = make(upstream, upstream.rows(), stored, {})
+    bound: list[tuple[bool, list[date]]] = []
 
     class Watched(Upstream):
-        def bind(self, days: Iterable[date]) -> None:
-            bound.append(list(days))
-            super().bind(days)
+        def bind_readings(
+            self, days: Iterable[date], connection: duckdb.DuckDBPyConnection | None = None
+        ) -> None:
+            bound.append((connection is not None, list(days)))
+            super().bind_readings(days, connection)
 
     monkeypatch.setattr(making, "_PORTION", portion)
     watched = Watched(over_made, upstream.definition, upstream.tables)
-    in_portions = make(watched, watched.rows(), stored, {})
-    assert len(bound) > 1
-    assert [day for days in bound for day in days] == list(stored)
-    assert in_portions.contents == at_once.contents
+    found = make(watched, watched.rows(), stored, {})
+    assert sorted(day for _, days in bound for day in days) == list(stored)
+    assert len([days for _, days in bound if days]) > 1
+    made_alone = [day for is_alone, days in bound for day in days if is_alone]
+    assert bool([day for day in made_alone if upstream.size(day)]) == alone
+    assert all(watched.needed(day)[of] <= {day} for day in made_alone for of in READINGS[name])
+    assert found.contents == at_once.contents
+    assert {day: of.stamp for day, of in over_made.noted(found.files).items()} == {
+        day: of.stamp for day, of in over_made.noted(at_once.files).items()
+    }
 
 
 def test_of_a_restated_table_the_other_partitions_that_change_are_made_too(

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import duckdb
@@ -23,6 +24,7 @@ import ibis.expr.types as ir
 
 from stedi_assets.tables import PARTITION, ColumnType, Table
 
+_K = TypeVar("_K", bound=Hashable)
 _T = TypeVar("_T")
 
 SQL_TYPES: dict[ColumnType, str] = {
@@ -122,6 +124,7 @@ class DuckDBEngine:
         self, connection: duckdb.DuckDBPyConnection, pseudonym_key: str, folder: Path
     ) -> None:
         self.connection = connection
+        self._pseudonym_key = pseudonym_key
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
         self.known_notes: dict[tuple[Path, str], Noted | None] = {}
@@ -134,7 +137,7 @@ class DuckDBEngine:
         self._no_rows = Content(0, f"{self._hash_id}-0", None, None)
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
-        connection.execute("SET VARIABLE pseudonym_key = $key", {"key": pseudonym_key})
+        self._know_key(connection)
         connection.execute(
             "CREATE OR REPLACE MACRO pseudonym(value) AS "
             "sha256(getvariable('pseudonym_key') || value)"
@@ -153,17 +156,36 @@ class DuckDBEngine:
             table.name, schema=ibis.schema(table.schema), source=self.ibis
         ).to_expr()
 
-    def create_view(self, table: Table, files: Mapping[date, Path]) -> None:
-        """Let SQL see the partitions in `files` as a view with the table's name."""
-        if files:
-            rows = self.connection.read_parquet(file_names(files.values()), hive_partitioning=True)
-            columns = f"{_list(table.column_names)}, CAST({PARTITION} AS DATE) AS {PARTITION}"
-            rows.project(columns).create_view(table.name, replace=True)
-        else:
-            self.connection.execute(
-                f"CREATE OR REPLACE VIEW {quoted(table.name)} AS "
-                f"SELECT *, CAST(NULL AS DATE) AS {PARTITION} FROM ({no_rows(table)})"
-            )
+    def create_view(
+        self,
+        table: Table,
+        files: Mapping[date, Path],
+        connection: duckdb.DuckDBPyConnection | None = None,
+    ) -> None:
+        """Let SQL see the partitions in `files` as a view with the table's name.
+
+        Args:
+            table: whose partitions they are.
+            files: their files.
+            connection: one of `in_parallel`, which then alone sees this view, instead of all.
+        """
+        alone = "" if connection is None else "TEMP"
+        (connection or self.connection).execute(
+            f"CREATE OR REPLACE {alone} VIEW {quoted(table.name)} AS {_partitions(table, files)}"
+        )
+
+    def create_small_view(
+        self, table: Table, files: Mapping[date, Path], made_from: Hashable
+    ) -> None:
+        """The same of a small table, whose rows are kept in memory while `made_from` is the same.
+
+        Opening hundreds of files takes longer than reading the few rows in them.
+        """
+        rows = f"{table.name} rows"
+        self.keep(rows, made_from, _partitions(table, files))
+        self.connection.execute(
+            f"CREATE OR REPLACE VIEW {quoted(table.name)} AS FROM {quoted(rows)}"
+        )
 
     def write(
         self,
@@ -202,11 +224,45 @@ class DuckDBEngine:
 
         def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
             notes = {"stamp": stamps.get(day, "")}
-            return self.stage(table, day, query, notes, {"day": day}, connection)
+            path, _ = self.stage(table, day, query, notes, {"day": day}, connection)
+            return path
 
-        files = self.in_parallel(stage, sorted(days))
+        if source == "definition":
+            files = {day: stage(day, self.connection) for day in days}
+        else:
+            files = self.in_parallel(stage, sorted(days))
         self.connection.execute("DROP TABLE IF EXISTS result")
         return files
+
+    def write_each(
+        self,
+        table: Table,
+        rows: ir.Table,
+        days: Collection[date],
+        stamps: Mapping[date, str],
+        bind: Callable[[date, duckdb.DuckDBPyConnection], None],
+    ) -> dict[date, Path]:
+        """The same, each partition by itself and several at once.
+
+        Args:
+            table: says the order of columns and rows.
+            rows: the table's definition, for any days.
+            days: the partitions to write.
+            stamps: what to note in a day's file.
+            bind: lets a connection see what the partition of a day may need, and no more.
+        """
+        query = (
+            f"SELECT {_list(table.column_names)} FROM ({self.sql(rows)}) WHERE {PARTITION} = $day"
+        )
+
+        def write(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
+            bind(day, connection)
+            path, _ = self.stage(
+                table, day, query, {"stamp": stamps[day]}, {"day": day}, connection
+            )
+            return path
+
+        return self.in_parallel(write, sorted(days))
 
     def stage(
         self,
@@ -216,8 +272,8 @@ class DuckDBEngine:
         notes: Mapping[str, str],
         parameters: Mapping[str, Any] | None = None,
         connection: duckdb.DuckDBPyConnection | None = None,
-    ) -> Path:
-        """Write the rows of a query, in the table's order, into a new file; returns its path.
+    ) -> tuple[Path, int]:
+        """Write the rows of a query, in the table's order, into a new file.
 
         Args:
             table: says the order.
@@ -226,6 +282,9 @@ class DuckDBEngine:
             notes: what to note in the file, by name.
             parameters: the query's.
             connection: to use instead of the engine's, in another thread.
+
+        Returns:
+            The file's path, and how many rows the query gave.
         """
         # As the lake has it, so that a view over both takes the date from the folder's name.
         path = self.folder / uuid.uuid4().hex / f"{PARTITION}={day}" / "part-0.parquet"
@@ -233,26 +292,37 @@ class DuckDBEngine:
         notes = {**notes, _CONTENT: _UNSEALED}
         noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
         values = {f"note {name}": value for name, value in notes.items()}
-        (connection or self.connection).execute(
+        copied = (connection or self.connection).execute(
             f"COPY ({query} ORDER BY {_list(table.sort_order)}) TO $path "
             f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{noted}}})",
             {"path": str(path), **values, **(parameters or {})},
-        ).fetchall()
-        return path
+        )
+        ((count,),) = copied.fetchall()
+        return path, int(count)
 
     def in_parallel(
-        self, make: Callable[[date, duckdb.DuckDBPyConnection], _T], days: Collection[date]
-    ) -> dict[date, _T]:
-        """What `make` gives for each day, with a connection to the same tables and views.
+        self, make: Callable[[_K, duckdb.DuckDBPyConnection], _T], items: Collection[_K]
+    ) -> dict[_K, _T]:
+        """What `make` gives for each item, with a connection to the same tables and views.
 
-        Several at once, for one alone keeps only one core busy; these do not know the key of
-        pseudonyms.
+        Several at once, for one alone keeps only one core busy.
         """
-        if len(days) == 1:
-            return {day: make(day, self.connection) for day in days}
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            made = pool.map(lambda day: make(day, self.connection.cursor()), days)
-            return dict(zip(days, made, strict=True))
+        connections: SimpleQueue[duckdb.DuckDBPyConnection] = SimpleQueue()
+        for _ in range(min(len(items), os.cpu_count() or 1)):
+            connections.put(self._know_key(self.connection.cursor()))
+
+        def make_one(item: _K) -> _T:
+            connection = connections.get()
+            try:
+                return make(item, connection)
+            finally:
+                connections.put(connection)
+
+        with ThreadPoolExecutor(max(connections.qsize(), 1)) as pool:
+            return dict(zip(items, pool.map(make_one, items), strict=True))
+
+    def _know_key(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+        return connection.execute("SET VARIABLE pseudonym_key = $key", {"key": self._pseudonym_key})
 
     def sql(self, rows: ir.Table) -> str:
         """The query of an expression."""
@@ -331,17 +401,10 @@ class DuckDBEngine:
             if "stamp" in notes and content
         }
 
-    def count(self, file: Path) -> int:
-        """The number of rows of a file."""
-        query = "SELECT num_rows FROM parquet_file_metadata($file)"
-        session = self.connection.cursor()  # this may be another thread
-        ((rows,),) = session.execute(query, {"file": file_names([file])}).fetchall()
-        return int(rows)
-
     def keep(self, name: str, made_from: Hashable, query: str) -> None:
-        """Make a temporary table of a query, unless it is there and made from the same."""
+        """Make a table of a query in memory, unless it is there and made from the same."""
         if self._kept.get(name) != made_from:
-            self.connection.execute(f"CREATE OR REPLACE TEMP TABLE {quoted(name)} AS {query}")
+            self.connection.execute(f"CREATE OR REPLACE TABLE {quoted(name)} AS {query}")
             self._kept[name] = made_from
 
     def statistics(self, table: Table, files: Mapping[date, Path]) -> dict[date, FileStatistics]:
@@ -460,6 +523,17 @@ def file_names(paths: Collection[Path]) -> list[str]:
 
 
 _PLAIN = str.maketrans({c: f"[{c}]" for c in "*?["})
+
+
+def _partitions(table: Table, files: Mapping[date, Path]) -> str:
+    """SQL for the rows of partitions, with the partition column last."""
+    if not files:
+        return f"SELECT *, CAST(NULL AS DATE) AS {PARTITION} FROM ({no_rows(table)})"
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in file_names(files.values()))
+    return (
+        f"SELECT {_list(table.column_names)}, CAST({PARTITION} AS DATE) AS {PARTITION} "
+        f"FROM read_parquet([{names}], hive_partitioning = true)"
+    )
 
 
 def no_rows(table: Table) -> str:

@@ -7,7 +7,7 @@ DuckDB cannot read is cut into records first, which are judged one by one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -27,6 +27,8 @@ from stedi_assets.landing.records import UnreadableFileError, count_lines, recor
 from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
 
 _BATCH = 20_000
+_LARGE = 8_000_000
+"""Bytes of landing files that take longer to read than a query takes to plan."""
 _LINES = "newline_delimited"
 
 
@@ -61,22 +63,37 @@ def read_days(
     """
     table, rejects = landing_table(source), rejects_table(source)
     plain = engine.in_parallel(
-        lambda day, connection: _DayReader(engine, table, connection).stage_plain(day, days[day]),
-        list(days),
+        lambda together, connection: _DayReader(engine, table, connection).stage_plain(
+            {day: days[day] for day in together}
+        ),
+        _together(days),
     )
     rows: dict[date, Path] = {}
     rejected: dict[date, Path] = {}
-    for day, found in plain.items():
-        notes = {"stamp": days[day].stamp}
-        if found:
-            rows[day] = found
-            rejected[day] = engine.stage(rejects, day, no_rows(rejects), notes)
-        else:
-            records = _DayReader(engine, table, engine.connection).read(days[day].files)
-            notes["records"] = str(records)
-            rows[day] = engine.stage(table, day, "SELECT * FROM landed", notes)
-            rejected[day] = engine.stage(rejects, day, "SELECT * FROM rejected", notes)
+    for of_days in plain.values():
+        for day, found in of_days.items():
+            if found:
+                rows[day], rejected[day] = found
+            else:
+                records = _DayReader(engine, table, engine.connection).read(days[day].files)
+                notes = {"stamp": days[day].stamp, "records": str(records)}
+                rows[day], _ = engine.stage(table, day, "SELECT * FROM landed", notes)
+                rejected[day], _ = engine.stage(rejects, day, "SELECT * FROM rejected", notes)
     return rows, rejected
+
+
+def _together(days: Mapping[date, Day]) -> list[tuple[date, ...]]:
+    """The days, those with small files several at a time: planning a query takes longer."""
+    found: list[tuple[date, ...]] = []
+    size = 0
+    for day, of in days.items():
+        of_day = sum(path.stat().st_size for path in of.files.values())
+        if not found or size + of_day > _LARGE:
+            found.append(())
+            size = 0
+        found[-1] += (day,)
+        size += of_day
+    return found
 
 
 def count_records(files: Iterable[Path]) -> int:
@@ -112,31 +129,60 @@ class _DayReader:
         self.connection = connection
         self.table = table
         self.keys = {column.name: column.key for column in table.columns}
+        self._columns = ", ".join(map(quoted, table.column_names))
 
-    def stage_plain(self, day: date, of: Day) -> Path | None:
-        """A file with the rows, if the files hold a good record a line and no more."""
+    def stage_plain(self, days: Mapping[date, Day]) -> dict[date, tuple[Path, Path] | None]:
+        """Two files for each day, with its rows and without a reject.
+
+        None for a day whose landing files hold anything but a good record a line.
+        """
+        together = len(days) > 1
+        if together:
+            try:
+                self._read_together([path for of in days.values() for path in of.files.values()])
+            except _BAD_FILE:  # some day's files are not plain
+                alone = (self.stage_plain({day: of}) for day, of in days.items())
+                return {day: found for of_day in alone for day, found in of_day.items()}
+        return {day: self._stage_plain(day, of, together) for day, of in days.items()}
+
+    def _read_together(self, files: Collection[Path]) -> None:
+        """Put the rows of files into the temporary table `together`."""
+        if not self._shows_all_keys(files, self.keys):
+            raise duckdb.InvalidInputException("optional columns under unusual keys")
+        rows = self.plain_rows(self.keys, file="filename") if files else no_rows(self.table)
+        self.connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE together AS {rows}",
+            {"files": file_names(files)} if files else None,
+        )
+
+    def _stage_plain(self, day: date, of: Day, together: bool) -> tuple[Path, Path] | None:
         notes = {"stamp": of.stamp}
-        paths = list(of.files.values())
-        if not paths:
-            notes["records"] = "0"
-            return self.engine.stage(
-                self.table, day, no_rows(self.table), notes, connection=self.connection
-            )
+        files = list(of.files.values())
+        query, names = self.plain_rows(self.keys), file_names(files)
+        if together:
+            query = "FROM together WHERE filename IN (SELECT unnest($files))"
+            query, names = f"SELECT {self._columns} {query}", list(map(str, files))
         try:
-            lines = sum(map(count_lines, paths))
-            if not self._shows_all_keys(paths, self.keys):
+            lines = sum(map(count_lines, files))
+            if not together and files and not self._shows_all_keys(files, self.keys):
                 return None
-            staged = self.engine.stage(
+            rows, count = self.engine.stage(
                 self.table,
                 day,
-                self.plain_rows(self.keys),
+                query if files else no_rows(self.table),
                 {**notes, "records": str(lines)},
-                {"files": file_names(paths)},
+                {"files": names} if files else None,
                 self.connection,
             )
         except (UnreadableFileError, *_BAD_FILE):
             return None
-        return staged if self.engine.count(staged) == lines else None
+        if count != lines:
+            return None
+        rejects = rejects_table(self.table.source)
+        none, _ = self.engine.stage(
+            rejects, day, no_rows(rejects), notes, connection=self.connection
+        )
+        return rows, none
 
     def read(self, files: Mapping[str, Path]) -> int:
         """Read files into the temporary tables `landed` and `rejected`; returns their records."""
@@ -198,7 +244,7 @@ class _DayReader:
         self.connection.execute("COMMIT")
         return int(rows)
 
-    def _shows_all_keys(self, files: Sequence[Path], keys: Mapping[str, str]) -> bool:
+    def _shows_all_keys(self, files: Collection[Path], keys: Mapping[str, str]) -> bool:
         """Whether reading by `keys` sees every column that the files hold.
 
         A required column under a key of another case it misses, and fails. An optional one it
@@ -207,7 +253,7 @@ class _DayReader:
         every_column_required = len(self.table.required_names) == len(self.table.columns)
         return every_column_required or self._spelling(files) == keys
 
-    def _spelling(self, files: Sequence[Path]) -> dict[str, str] | None:
+    def _spelling(self, files: Collection[Path]) -> dict[str, str] | None:
         """The one key under which the files hold each column; None: more than one, or unreadable.
 
         A column that they do not hold at all has its usual key.
@@ -228,16 +274,23 @@ class _DayReader:
             return None
         return self.keys | {name: keys[0] for name, keys in found}
 
-    def plain_rows(self, keys: Mapping[str, str], form: str = _LINES) -> str:
-        """SQL that reads `$files`, and fails where a record is not a good one."""
+    def plain_rows(self, keys: Mapping[str, str], form: str = _LINES, file: str = "") -> str:
+        """SQL that reads `$files`, and fails where a record is not a good one.
+
+        Args:
+            keys: under which the columns are.
+            form: of the files, as DuckDB has it.
+            file: the name of a further column, for the file of a row; none without it.
+        """
         types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
-        names = ", ".join(map(quoted, self.table.column_names))
+        more = f", {file}" if file else ""
+        options = f"filename = '{file}', " if file else ""
         good = " AND ".join(f"({_is_good(column)})" for column in self.table.columns)
         return f"""
-            SELECT {names}
-            FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}
+            SELECT {self._columns}{more}
+            FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}{more}
                   FROM read_json($files, columns = {{{types}}}, format = '{form}',
-                                 hive_partitioning = false))
+                                 {options}hive_partitioning = false))
             WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
         """
 
@@ -314,9 +367,8 @@ class _DayReader:
             """,
             {"lines": [line for line, _ in batch], "texts": [text for _, text in batch]},
         )
-        names = ", ".join(map(quoted, self.table.column_names))
         self.connection.execute(
-            f"INSERT INTO landed SELECT {names} FROM judged WHERE reason IS NULL"
+            f"INSERT INTO landed SELECT {self._columns} FROM judged WHERE reason IS NULL"
         )
         self.connection.execute(
             "INSERT INTO rejected SELECT $file, line, reason, record FROM judged "

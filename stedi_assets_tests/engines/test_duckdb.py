@@ -184,7 +184,6 @@ def test_the_name_of_a_folder_above_the_lake_changes_nothing(tmp_path: Path, fol
         assert engine.measure(PHONE, files) == {
             day: of.content for day, of in engine.noted(files).items()
         }
-        assert engine.count(files[SIXTH]) == 1
 
 
 def test_writing_one_day_takes_the_rows_of_that_day_alone(engine: DuckDBEngine) -> None:
@@ -715,9 +714,65 @@ def test_what_is_made_in_parallel_sees_the_tables(
     assert engine.in_parallel(look, days) == {day: [(day.day,)] for day in days}
 
 
-def test_rows_of_a_file_are_counted_by_its_footer(lake: Lake, engine: DuckDBEngine) -> None:
-    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1))
-    assert {day: engine.count(file) for day, file in files.items()} == {SIXTH: 900, SEVENTH: 1}
+def test_what_one_connection_is_let_see_the_others_do_not_see(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    days = [SIXTH, SEVENTH, EIGHTH]
+    files = publish(lake, engine, *((day, "ann", day.day) for day in days))
+    count = f"SELECT timestamp, getvariable('pseudonym_key') IS NULL FROM {PHONE.name}"
+
+    def look(day: date, connection: duckdb.DuckDBPyConnection) -> list[tuple[Any, ...]]:
+        engine.create_view(PHONE, {day: files[day]}, connection)
+        return connection.execute(count).fetchall()
+
+    engine.create_view(PHONE, {})
+    assert engine.in_parallel(look, days) == {day: [(day.day, False)] for day in days}
+    assert engine.connection.execute(count).fetchall() == []
+
+
+def test_partitions_written_each_by_itself_are_those_of_the_whole_table(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1), (EIGHTH, "bob", 2))
+    rows = engine.table(PHONE, files)
+    whole = engine.sealed(PHONE, engine.write(PHONE, rows, list(files), {}), "")
+    seen: list[date] = []
+
+    def bind(day: date, connection: duckdb.DuckDBPyConnection) -> None:
+        seen.append(day)
+        engine.create_view(PHONE, {day: files[day]}, connection)
+
+    stamps = {day: f"of {day}" for day in files}
+    each = engine.write_each(PHONE, rows, [EIGHTH, SIXTH, SEVENTH], stamps, bind)
+    assert sorted(seen) == list(each) == [SIXTH, SEVENTH, EIGHTH]
+    assert engine.sealed(PHONE, each, "").contents == whole.contents
+    assert {day: of.stamp for day, of in engine.noted(each).items()} == stamps
+    assert engine.write_each(PHONE, rows, [], {}, bind) == {}
+
+
+def test_rows_of_a_small_table_are_kept_while_they_are_made_from_the_same(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    def seen() -> list[str]:
+        return sorted(engine.expression(PHONE).user.to_pyarrow().to_pylist())
+
+    files = publish(lake, engine, (SIXTH, "ann", 1))
+    engine.create_small_view(PHONE, files, "first")
+    more = publish(lake, engine, (SEVENTH, "bob", 1))
+    engine.create_small_view(PHONE, files | more, "first")
+    assert seen() == ["ann"]
+    engine.create_small_view(PHONE, files | more, "second")
+    assert seen() == ["ann", "bob"]
+    engine.create_small_view(PHONE, {}, "third")
+    assert seen() == []
+
+
+def test_a_staged_file_comes_with_the_number_of_its_rows(engine: DuckDBEngine) -> None:
+    for rows in (0, 1, 900):
+        columns = "'ann' AS user, i AS timestamp, 1.0 AS x, 1.0 AS y, 1.0 AS z"
+        query = f"SELECT {columns} FROM range({rows}) AS r(i)"
+        path, count = engine.stage(PHONE, SIXTH, query, {"stamp": ""})
+        assert count == rows == pq.read_metadata(path).num_rows
 
 
 def test_what_is_kept_is_made_again_only_when_it_is_made_from_something_else(
@@ -736,9 +791,8 @@ def test_what_is_kept_is_made_again_only_when_it_is_made_from_something_else(
 @pytest.mark.parametrize("name", TABLES)
 def test_no_rows_of_a_table_have_its_columns_and_types(engine: DuckDBEngine, name: str) -> None:
     table = TABLES[name]
-    (path,) = engine.sealed(
-        table, {SIXTH: engine.stage(table, SIXTH, no_rows(table), {"stamp": ""})}, ""
-    ).files.values()
+    staged, _ = engine.stage(table, SIXTH, no_rows(table), {"stamp": ""})
+    (path,) = engine.sealed(table, {SIXTH: staged}, "").files.values()
     found = pq.ParquetFile(path).schema_arrow
     schema = ibis.Schema.from_pyarrow(found)
     assert {column: str(kind) for column, kind in schema.items()} == {
