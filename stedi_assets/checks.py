@@ -337,28 +337,24 @@ def _pairs(stored: Stored) -> dict[date, int]:
 
     Who is not a curated customer any more is looked for only if needed.
     """
-    counts = (
-        f"(SELECT {{}} AS time, {PARTITION}, count(*) AS readings FROM {{}} {{}} GROUP BY ALL)"
-    ).format
 
-    def pairs(devices: str, phones: str) -> dict[date, int]:
+    def pairs(where: str) -> dict[date, int]:
         return stored.count_near(
-            f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), "
-            "sum(d.readings * p.readings)::BIGINT "
-            f"FROM {counts('sensorreadingtime', 'step_trainer_trusted', devices)} d "
-            f"JOIN {counts('timestamp', 'accelerometer_trusted', phones)} p USING (time) "
+            f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), count(*) "
+            "FROM step_trainer_trusted AS d "
+            f"JOIN accelerometer_trusted AS p ON p.timestamp = d.sensorreadingtime {where} "
             "GROUP BY 1"
         )
 
-    of_all = pairs("", "")
+    of_all = pairs("")
     if of_all == stored.rows:
         return of_all
     curated = (
         f"FROM {stored.consenting} WHERE subject_id IN (SELECT subject_id FROM customers_curated)"
     )
     return pairs(
-        f"WHERE serialnumber IN (SELECT serialnumber {curated})",
-        f"WHERE {_PERSON.format(quoted('user'))} IN (SELECT person {curated})",
+        f"WHERE d.serialnumber IN (SELECT serialnumber {curated}) "
+        f"AND {_PERSON.format('p.user')} IN (SELECT person {curated})"
     )
 
 

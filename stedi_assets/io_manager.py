@@ -6,8 +6,9 @@ contract, publish. How tables are computed and where they lie, it asks others.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 IO_MANAGER_KEY = "lake_io_manager"
+
+_AT_ONCE = 8
 
 
 class LakeIOManager(dg.IOManager):
@@ -124,8 +127,8 @@ def publish(
     statistics = engine.statistics(table, staged.files)
     contract.verify(engine, table, staged.files, statistics)
     sizes = {day: file.stat().st_size for day, file in staged.files.items()}
-    for day, file in staged.files.items():
-        lake.publish(table, day, file)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for the disk, or for the network
+        list(pool.map(partial(lake.publish, table), staged.files, staged.files.values()))
     return {
         day: of_partition(
             table,

@@ -422,7 +422,7 @@ READINGS = {
 
 
 @pytest.mark.parametrize("name", READINGS)
-@pytest.mark.parametrize(("portion", "alone"), [(1, False), (20, False), (making._PORTION, True)])
+@pytest.mark.parametrize(("portion", "alone"), [(1, False), (making._PORTION, True)])
 def test_dates_that_are_made_alone_or_in_portions_are_those_that_are_made_at_once(
     made: Lake,
     over_made: DuckDBEngine,

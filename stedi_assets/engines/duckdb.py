@@ -287,8 +287,8 @@ class DuckDBEngine:
             The file's path, and how many rows the query gave.
         """
         # As the lake has it, so that a view over both takes the date from the folder's name.
-        path = self.folder / uuid.uuid4().hex / f"{PARTITION}={day}" / "part-0.parquet"
-        path.parent.mkdir(parents=True)
+        path = self.folder / f"{PARTITION}={day}" / f"{uuid.uuid4().hex}.parquet"
+        path.parent.mkdir(exist_ok=True)
         notes = {**notes, _CONTENT: _UNSEALED}
         noted = ", ".join(f"{quoted(name)}: ${quoted('note ' + name)}" for name in notes)
         values = {f"note {name}": value for name, value in notes.items()}
@@ -411,20 +411,19 @@ class DuckDBEngine:
         """What the footers of partitions say, by date."""
         if not files:
             return {}
-        names = file_names(files.values())
-        rows = self._by_file("SELECT file_name, num_rows FROM parquet_file_metadata($files)", names)
         types = self._types(files)
         columns = self._by_file(
-            "SELECT file_name, path_in_schema, sum(stats_null_count)::BIGINT, "
+            "SELECT file_name, path_in_schema, sum(row_group_num_rows)::BIGINT, "
+            "sum(stats_null_count)::BIGINT, "
             f"min(CASE WHEN path_in_schema = '{table.event_time}' "
             "THEN try_cast(stats_min_value AS BIGINT) END), "
             f"max(CASE WHEN path_in_schema = '{table.event_time}' "
             "THEN try_cast(stats_max_value AS BIGINT) END) "
             "FROM parquet_metadata($files) GROUP BY ALL",
-            names,
+            file_names(files.values()),
         )
         return {
-            day: _statistics(rows[name], types[name], columns.get(name, []), table.event_time)
+            day: _statistics(types[name], columns.get(name, []), table.event_time)
             for day, name in ((day, str(path)) for day, path in files.items())
         }
 
@@ -491,17 +490,14 @@ def _of_readable(
 
 
 def _statistics(
-    rows: list[tuple[Any, ...]],
-    types: list[tuple[Any, ...]],
-    columns: list[tuple[Any, ...]],
-    event_time: str,
+    types: list[tuple[Any, ...]], columns: list[tuple[Any, ...]], event_time: str
 ) -> FileStatistics:
-    ranges = {name: (first, last) for name, _, first, last in columns}
+    ranges = {name: (first, last) for name, _, _, first, last in columns}
     first, last = ranges.get(event_time, (None, None))
     return FileStatistics(
-        rows=rows[0][0],
+        rows=columns[0][1] if columns else 0,  # a file without rows has no row group
         types=dict(types),
-        nulls=dict.fromkeys(dict(types), 0) | {name: nulls for name, nulls, *_ in columns},
+        nulls=dict.fromkeys(dict(types), 0) | {name: nulls for name, _, nulls, *_ in columns},
         first=first,
         last=last,
     )

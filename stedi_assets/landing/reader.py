@@ -27,7 +27,7 @@ from stedi_assets.landing.records import UnreadableFileError, count_lines, recor
 from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
 
 _BATCH = 20_000
-_LARGE = 8_000_000
+_LARGE = 2_000_000
 """Bytes of landing files that take longer to read than a query takes to plan."""
 _LINES = "newline_delimited"
 
