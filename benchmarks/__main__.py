@@ -109,7 +109,8 @@ def day_on_history(history: Path, home: Path, day: Path) -> Contestant:
             shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(home, copied)
         link_tree(history, lake)
-        link_tree(day, lake)
+        for landing in day.glob("*/landing"):
+            link_tree(landing, lake / landing.relative_to(day))
         return {"STEDI_LAKE": str(lake), "DAGSTER_HOME": str(copied)}
 
     return Contestant("on 364 days of history", [STEDI, "run"], before)

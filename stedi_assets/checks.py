@@ -18,7 +18,7 @@ from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics,
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
-from stedi_assets.making import Upstream, landing_stamp, stored_partitions
+from stedi_assets.making import Upstream, files_with_rows, landing_stamp, stored_partitions
 from stedi_assets.partitions import DAILY
 from stedi_assets.reconcile import Stale, examine
 from stedi_assets.resources import landed_now
@@ -98,8 +98,8 @@ class Stored:
         if days is None:
             whole = stored_partitions(self.lake, self.engine, table)
             others = {day: file for day, file in files.items() if day not in whole}
-            readable = {*whole, *self.engine.notes(others)}
-            files = {day: file for day, file in files.items() if day in readable}
+            readable = self.engine.notes(others)
+            files = files_with_rows(whole) | {day: others[day] for day in readable}
         self.engine.create_view(table, files)
 
     def count_near(self, query: str) -> dict[date, int]:

@@ -87,8 +87,8 @@ def run(
             )
         ok = not landed.misplaced
         made: set[tuple[str, date]] = set()
-        found = stretches(set().union(*changed.values())) if tables else []
-        for number, stretch in enumerate(found, 1):
+        runs = stretches(set().union(*changed.values())) if tables else []
+        for number, stretch in enumerate(runs, 1):
             from stedi_assets.jobs import tables_after
 
             sources = [
@@ -96,14 +96,18 @@ def run(
             ]
             wanted = [name for name in tables_after(sources) if name in tables]
             if wanted:
-                click.echo(f"Run {number} of {len(found)}: ingestion date {stretch}")
+                click.echo(f"Run {number} of {len(runs)}: ingestion date {stretch}")
                 ok = _run_dates(stretch, wanted, made) and ok
-        if not settled(lake, engine, landed, made):
+        with lake.writing():  # so that nothing changes meanwhile
+            is_settled = settled(lake, engine, landed, made)
+            found = _count(lake, engine) if is_settled else {}
+        if not is_settled:
             click.echo("Reconciliation: looking for partitions that should hold other rows")
             ok = _reconcile(False, only or first, only or last, tables if select else None) and ok
+            found = _count(lake, engine)
         elif not made:
             click.echo("All tables are up to date.")
-        _print_counts(lake, _count(lake, engine))
+        _print_counts(lake, found)
     sys.exit(0 if ok else 1)
 
 

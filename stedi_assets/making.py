@@ -58,13 +58,18 @@ def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[da
     known = engine.known_notes
     unknown = {day: path for day, path in local.items() if (path, files[day].version) not in known}
     noted = engine.noted(unknown)
-    known |= {(path, files[day].version): noted.get(day) for day, path in unknown.items()}
+    known.update({(path, files[day].version): noted.get(day) for day, path in unknown.items()})
     return {
         day: Partition(path, files[day].version, notes.stamp, notes.content)
         for day, path in local.items()
         for notes in [known[path, files[day].version]]
         if notes
     }
+
+
+def files_with_rows(partitions: Partitions) -> dict[date, Path]:
+    """The files to read: opening one takes time, and those that hold no rows add none."""
+    return {day: found.path for day, found in sorted(partitions.items()) if found.content.rows}
 
 
 def landing_stamp(engine: DuckDBEngine, source: Source, files: Collection[StoredFile]) -> str:
@@ -193,9 +198,11 @@ class Upstream:
         """Let the tables' views show what the partitions of `days` may need, and no more."""
         for name, partitions in self.tables.items():
             if name not in self._moments:
-                files = {day: partition.path for day, partition in sorted(partitions.items())}
+                files = files_with_rows(partitions)
                 if self._moments:
-                    made_from = tuple((p.path, p.version) for p in partitions.values())
+                    made_from = tuple(
+                        (path, partitions[day].version) for day, path in files.items()
+                    )
                     self.engine.create_small_view(TABLES[name], files, made_from)
                 else:
                     self.engine.create_view(TABLES[name], files)
@@ -209,7 +216,7 @@ class Upstream:
         for name in self._moments:
             partitions = self.tables[name]
             dates = sorted(set().union(*(found[name] for found in needed)))
-            files = {day: partitions[day].path for day in dates}
+            files = files_with_rows({day: partitions[day] for day in dates})
             self.engine.create_view(TABLES[name], files, connection)
 
     def stamps(self, sql: str, days: Iterable[date]) -> dict[date, Stamp]:
@@ -251,7 +258,7 @@ class Upstream:
         tables = self.definition.reads(Need.EVERY_DATE)
         for table in tables:
             partitions = self.tables[table.name]
-            files = {day: partitions[day].path for day in sorted(days) if day in partitions}
+            files = files_with_rows({day: partitions[day] for day in days if day in partitions})
             self.engine.create_view(table, files)
         return self.definition.people(
             **{table.name: self.engine.expression(table) for table in tables}

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import duckdb
 import ibis
@@ -117,8 +117,11 @@ class DuckDBEngine:
             for what does not fit into memory.
 
     Attributes:
-        known_notes: what files say of themselves, by path and version, so far as anyone has asked.
+        known_notes: what files say of themselves, by path and version, so far as anyone in this
+            process has asked.
     """
+
+    known_notes: ClassVar[dict[tuple[Path, str], Noted | None]] = {}
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, pseudonym_key: str, folder: Path
@@ -127,7 +130,6 @@ class DuckDBEngine:
         self._pseudonym_key = pseudonym_key
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
-        self.known_notes: dict[tuple[Path, str], Noted | None] = {}
         self._kept: dict[str, Hashable] = {}
         # A DuckDB that hashes otherwise gives others here, so that nobody compares the two.
         ((probe,),) = connection.execute(

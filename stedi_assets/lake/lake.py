@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
@@ -22,13 +22,25 @@ class Lake:
 
     def __init__(self, storage: LocalStorage) -> None:
         self.storage = storage
+        self._listed: dict[str, dict[date, StoredFile]] | None = None
 
     def partition_key(self, table: Table, day: date) -> str:
         """The key of the one file that holds a partition."""
         return f"{table.path}/{PARTITION}={day.isoformat()}/part-0.parquet"
 
     def partitions(self, table: Table) -> dict[date, StoredFile]:
-        """The published partitions of a table, in the order of their dates; no other files."""
+        """The published partitions of a table, in the order of their dates; no other files.
+
+        The only writer lists them once, and again after it published some: a listing of years of
+        partitions takes longer than many a query.
+        """
+        if self._listed is None:
+            return self._list(table)
+        if table.name not in self._listed:
+            self._listed[table.name] = self._list(table)
+        return dict(self._listed[table.name])
+
+    def _list(self, table: Table) -> dict[date, StoredFile]:
         found: dict[date, StoredFile] = {}
         for file in self.storage.list(table.path):
             if match := _PARTITION.fullmatch(file.key.removeprefix(table.path)):
@@ -50,14 +62,22 @@ class Lake:
     def publish(self, table: Table, day: date, staged: Path) -> None:
         """Make a finished file the partition's content, in one step."""
         self.storage.publish(staged, self.partition_key(table, day))
+        if self._listed is not None:
+            self._listed.pop(table.name, None)
 
     def landing_files(self, source: Source) -> Iterator[StoredFile]:
         """All files that a source has dropped, whatever they are."""
         return self.storage.list(f"{source}/landing")
 
-    def writing(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def writing(self) -> Iterator[None]:
         """Held by the one process that publishes; others wait for it."""
-        return self.storage.writing()
+        with self.storage.writing():
+            self._listed = {}
+            try:
+                yield
+            finally:
+                self._listed = None
 
     def staging(self) -> AbstractContextManager[Path]:
         """A private folder for files that are not finished, removed at the end."""
