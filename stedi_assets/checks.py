@@ -18,7 +18,7 @@ from stedi_assets.engines.duckdb import SQL_TYPES, DuckDBEngine, FileStatistics,
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import count_records
-from stedi_assets.making import Upstream, files_with_rows, landing_stamp, stored_partitions
+from stedi_assets.making import Upstream, files_with_rows, landing_stamps, stored_partitions
 from stedi_assets.partitions import DAILY
 from stedi_assets.reconcile import Stale, examine
 from stedi_assets.resources import landed_now
@@ -131,14 +131,12 @@ class Stored:
             "consenting",
             tuple(self.lake.partitions(customers).values()),
             f"""
-            SELECT person, serialnumber, {PARTITION},
-                   pseudonym(person) AS subject_id, pseudonym(serialnumber) AS device_id
-            FROM (SELECT *, {_PERSON.format("email")} AS person,
-                         coalesce(sharewithresearchasofdate, 0) <> 0 AS consents
-                  FROM customer_landing)
-            SEMI JOIN (SELECT {_PERSON.format("email")} AS person,
-                              max(lastupdatedate) AS lastupdatedate
-                       FROM customer_landing GROUP BY ALL) USING (person, lastupdatedate)
+            SELECT {_PERSON.format("email")} AS person, serialnumber, {PARTITION},
+                   pseudonym(person) AS subject_id, pseudonym(serialnumber) AS device_id,
+                   coalesce(sharewithresearchasofdate, 0) <> 0 AS consents
+            FROM customer_landing
+            SEMI JOIN (SELECT email, max(lastupdatedate) AS lastupdatedate
+                       FROM customer_landing GROUP BY ALL) USING (email, lastupdatedate)
             WINDOW of_person AS (PARTITION BY person ORDER BY (
                 lastupdatedate, registrationdate, {PARTITION}, NOT consents) DESC)
             QUALIFY row_number() OVER of_person = 1 AND consents
@@ -242,15 +240,16 @@ def landing_row_count(stored: Stored) -> Finding:
     source = stored.table.source
     rows, rejected = stored.rows, stored.of(rejects_table(source)).rows
     landed = files_by_date(stored.lake, source)
+    stamps = landing_stamps(
+        stored.engine, source, {day: landed.get(day, []) for day in stored.days}
+    )
     files = stored.lake.fetch(landing_table(source), stored.days)
     notes = stored.engine.notes(files)
     figures = {}
     for day in stored.days:
         landing_files = landed.get(day, [])
         noted = notes.get(day, {})
-        if "records" in noted and noted.get("stamp") == landing_stamp(
-            stored.engine, source, landing_files
-        ):
+        if "records" in noted and noted.get("stamp") == stamps[day]:
             records = int(noted["records"])  # as the reader counted them, before it read them
         else:
             records = count_records(stored.lake.storage.fetch(f.key) for f in landing_files)

@@ -51,19 +51,32 @@ class Partition:
 Partitions = Mapping[date, Partition]
 
 
+_known: dict[tuple[Path, str, str], Partition | None] = {}
+"""What `stored_partitions` found, by root, key and version: who asks again in the same process need
+not open thousands of files again."""
+
+
 def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[date, Partition]:
     """The published partitions of a table, but for damaged files and those of somebody else."""
-    files = lake.partitions(table)
-    local = {day: lake.storage.fetch(file.key) for day, file in files.items()}
-    known = engine.known_notes
-    unknown = {day: path for day, path in local.items() if (path, files[day].version) not in known}
+    files = {
+        day: ((lake.storage.root, file.key, file.version), file)
+        for day, file in lake.partitions(table).items()
+    }
+    unknown = {
+        day: lake.storage.fetch(file.key)
+        for day, (known, file) in files.items()
+        if known not in _known
+    }
     noted = engine.noted(unknown)
-    known.update({(path, files[day].version): noted.get(day) for day, path in unknown.items()})
+    for day, path in unknown.items():
+        known, file = files[day]
+        notes = noted.get(day)
+        _known[known] = Partition(path, file.version, notes.stamp, notes.content) if notes else None
     return {
-        day: Partition(path, files[day].version, notes.stamp, notes.content)
-        for day, path in local.items()
-        for notes in [known[path, files[day].version]]
-        if notes
+        day: partition
+        for day, (known, _) in files.items()
+        for partition in [_known[known]]
+        if partition
     }
 
 
@@ -72,9 +85,12 @@ def files_with_rows(partitions: Partitions) -> dict[date, Path]:
     return {day: found.path for day, found in sorted(partitions.items()) if found.content.rows}
 
 
-def landing_stamp(engine: DuckDBEngine, source: Source, files: Collection[StoredFile]) -> str:
-    """What a landing table's and its rejects' partition is made from; empty without files."""
-    return f"{fingerprint(files)}:{_hashed(reading_sql(engine, source))}" if files else ""
+def landing_stamps(
+    engine: DuckDBEngine, source: Source, files: Mapping[date, Collection[StoredFile]]
+) -> dict[date, str]:
+    """What the partitions of a landing table and its rejects are made from; empty without files."""
+    reading = _hashed(reading_sql(engine, source))
+    return {day: f"{fingerprint(of)}:{reading}" if of else "" for day, of in files.items()}
 
 
 def make_landing(
@@ -89,13 +105,11 @@ def make_landing(
         days: the partitions to make; they are empty where there are no files.
     """
     landed = files_by_date(lake, source)
+    files = {day: landed.get(day, []) for day in days}
+    stamps = landing_stamps(engine, source, files)
     wanted = {
-        day: Day(
-            {file.key: lake.storage.fetch(file.key) for file in files},
-            landing_stamp(engine, source, files),
-        )
-        for day in days
-        for files in [landed.get(day, [])]
+        day: Day({file.key: lake.storage.fetch(file.key) for file in of}, stamps[day])
+        for day, of in files.items()
     }
     rows, rejects = read_days(engine, source, wanted)
     sql = reading_sql(engine, source)

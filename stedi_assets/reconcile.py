@@ -24,7 +24,7 @@ from stedi_assets.making import (
     Partition,
     Stamp,
     Upstream,
-    landing_stamp,
+    landing_stamps,
     make,
     make_landing,
 )
@@ -250,17 +250,13 @@ class _Examiner:
 
         Dates whose files may still be written to are left as they are.
         """
-        files = self.landed.by_date[source]
+        stamps = landing_stamps(self.engine, source, self.landed.by_date[source])
         whys = []
         for table in (landing_table(source), rejects_table(source)):
             whole, damaged = self._partitions(table)
             why = {
-                day: _why_landing(
-                    whole.get(day),
-                    landing_stamp(self.engine, source, files.get(day, [])),
-                    day in damaged,
-                )
-                for day in sorted({*files, *whole, *damaged})
+                day: _why_landing(whole.get(day), stamps.get(day, ""), day in damaged)
+                for day in sorted({*stamps, *whole, *damaged})
                 if self.landed.first <= day <= self.landed.last
                 and (day not in self.landed.growing or day in damaged)
             }

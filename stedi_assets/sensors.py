@@ -18,7 +18,7 @@ from stedi_assets.dates import stretches
 from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, SETTLED_AFTER, What, tables_after
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed, fingerprint
-from stedi_assets.making import landing_stamp, stored_partitions
+from stedi_assets.making import landing_stamps, stored_partitions
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import Source, landing_table
 
@@ -141,17 +141,19 @@ def _without_those_read(
         stored = {
             source: stored_partitions(lake, engine, landing_table(source)) for source in Source
         }
-        found = {
-            day: {
-                source
-                for source in sources
-                for files in [landed.by_date[source].get(day, [])]
-                if not files
-                or day not in stored[source]
-                or stored[source][day].stamp != landing_stamp(engine, source, files)
-            }
-            for day, sources in changed.items()
+        stamps = {
+            source: landing_stamps(engine, source, landed.by_date[source]) for source in Source
         }
+    found = {
+        day: {
+            source
+            for source in sources
+            if day not in stamps[source]
+            or day not in stored[source]
+            or stored[source][day].stamp != stamps[source][day]
+        }
+        for day, sources in changed.items()
+    }
     return {day: sources for day, sources in found.items() if sources}
 
 

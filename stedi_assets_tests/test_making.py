@@ -21,7 +21,7 @@ from stedi_assets.making import (
     Partitions,
     Stamp,
     Upstream,
-    landing_stamp,
+    landing_stamps,
     make,
     make_landing,
     stored_partitions,
@@ -304,8 +304,12 @@ def test_of_a_table_that_depends_on_all_of_its_input_every_date_has_its_own_stam
 # Making landing tables.
 
 
+def landing_stamp_of(engine: DuckDBEngine, source: Source, files: list[StoredFile]) -> str:
+    return landing_stamps(engine, source, {SIXTH: files})[SIXTH]
+
+
 def test_without_files_there_is_no_landing_stamp(engine: DuckDBEngine) -> None:
-    assert landing_stamp(engine, Source.CUSTOMER, []) == ""
+    assert landing_stamp_of(engine, Source.CUSTOMER, []) == ""
 
 
 def test_a_landing_stamp_changes_with_the_files_and_with_the_way_of_reading_them(
@@ -313,13 +317,13 @@ def test_a_landing_stamp_changes_with_the_files_and_with_the_way_of_reading_them
 ) -> None:
     file = StoredFile("customer/landing/a.json", 10, datetime(2024, 1, 1, tzinfo=UTC), "v1")
     stamps = [
-        landing_stamp(engine, Source.CUSTOMER, [file]),
-        landing_stamp(engine, Source.CUSTOMER, [replace(file, version="v2")]),
-        landing_stamp(engine, Source.CUSTOMER, [file, replace(file, key="b")]),
-        landing_stamp(engine, Source.ACCELEROMETER, [file]),  # which is read otherwise
+        landing_stamp_of(engine, Source.CUSTOMER, [file]),
+        landing_stamp_of(engine, Source.CUSTOMER, [replace(file, version="v2")]),
+        landing_stamp_of(engine, Source.CUSTOMER, [file, replace(file, key="b")]),
+        landing_stamp_of(engine, Source.ACCELEROMETER, [file]),  # which is read otherwise
     ]
     assert len(set(stamps)) == len(stamps)
-    assert landing_stamp(engine, Source.CUSTOMER, [file]) == stamps[0]
+    assert landing_stamp_of(engine, Source.CUSTOMER, [file]) == stamps[0]
     assert Stamp.read(stamps[0]) == Stamp("", "", ""), "it is none of a derived table"
 
 
@@ -333,7 +337,7 @@ def test_landing_partitions_are_made_of_the_wanted_dates_with_their_stamps(
     assert {day: of.rows for day, of in rows.contents.items()} == {SIXTH: 2, SEVENTH: 0}
     assert {day: of.rows for day, of in rejects.contents.items()} == {SIXTH: 1, SEVENTH: 0}
     files = files_by_date(lake, Source.CUSTOMER)[SIXTH]
-    stamp = landing_stamp(engine, Source.CUSTOMER, files)
+    stamp = landing_stamp_of(engine, Source.CUSTOMER, files)
     for staged in (rows, rejects):
         noted = engine.noted(staged.files)
         assert {day: of.stamp for day, of in noted.items()} == {SIXTH: stamp, SEVENTH: ""}
@@ -503,7 +507,7 @@ def test_stored_partitions_say_where_they_are_what_they_hold_and_what_they_are_m
         assert of.path == file_of(made, table.name, day.isoformat())
         assert of.version == files[day].version
         landed = files_by_date(made, Source.ACCELEROMETER)[day]
-        assert of.stamp == landing_stamp(over_made, Source.ACCELEROMETER, landed)
+        assert of.stamp == landing_stamp_of(over_made, Source.ACCELEROMETER, landed)
     expected = {
         day: (rows.total(), min(row[1] for row in rows), max(row[1] for row in rows))
         for day, rows in rows_by_date(made, table.name).items()

@@ -15,7 +15,7 @@ from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import duckdb
 import ibis
@@ -115,13 +115,7 @@ class DuckDBEngine:
             shows in no query.
         folder: private, on the lake's disk; for finished files that are not published yet, and
             for what does not fit into memory.
-
-    Attributes:
-        known_notes: what files say of themselves, by path and version, so far as anyone in this
-            process has asked.
     """
-
-    known_notes: ClassVar[dict[tuple[Path, str], Noted | None]] = {}
 
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, pseudonym_key: str, folder: Path
