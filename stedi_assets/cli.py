@@ -279,6 +279,7 @@ def _reconcile(
 def _collecting_garbage() -> Iterator[None]:
     """What `entry_point` turned off, for as long as garbage is made."""
     gc.freeze()
+    gc.set_threshold(200_000)  # thousands of events live long, and looking at them takes time
     gc.enable()
     yield
     gc.disable()
