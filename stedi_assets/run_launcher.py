@@ -5,11 +5,16 @@ Dagster's own launcher, but for the second.
 
 from __future__ import annotations
 
+import os
+
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
+
+PROCESS = "stedi/process"
+"""The tag of a run that no server started: the number of its process."""
 
 
 class WatchfulRunLauncher(DefaultRunLauncher):
@@ -25,10 +30,17 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the process of a run that has started is there, by the server that started it."""
+        """Whether the process of a run that has started is there.
+
+        The server that started it knows; a run of `stedi run` has its process in a tag.
+        """
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if not client:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, "No server started it.")
+            is_there = _is_there(run.tags.get(PROCESS, ""))
+            return CheckRunHealthResult(
+                WorkerStatus.RUNNING if is_there else WorkerStatus.NOT_FOUND,
+                "No server started it.",
+            )
         try:
             answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))
         except DagsterUserCodeUnreachableError:
@@ -36,3 +48,14 @@ class WatchfulRunLauncher(DefaultRunLauncher):
         if deserialize_value(answer, CanCancelExecutionResult).can_cancel:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, "Its process is gone.")
+
+
+def _is_there(process: str) -> bool:
+    """Whether there is a process of that number on this machine; yes, where it is not known."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except (ValueError, OSError):  # no number; or somebody else's process
+        return True
+    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
 from stedi_assets.lake.storage import locked
 from stedi_assets.resources import batch_events, dagster_home
+from stedi_assets.run_launcher import PROCESS
 
 _NOT_QUEUED = dict.fromkeys(ONE_AT_A_TIME, "no place in the queue")
 """Instead of the jobs' tag: a run here waits for the lake by itself, and if it is killed, the runs
@@ -108,7 +110,7 @@ def _run(
             instance=instance,
             raise_on_error=False,
             run_id=run_id,
-            tags={**more.pop("tags", {}), **_NOT_QUEUED},
+            tags={**more.pop("tags", {}), **_NOT_QUEUED, PROCESS: str(os.getpid())},
             **more,
         )
     return result.success

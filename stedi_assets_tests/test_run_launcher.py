@@ -4,6 +4,7 @@ That a run which was killed makes room in the queue: `end_to_end/test_dagster_de
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,11 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 from dagster._grpc.client import DagsterGrpcClient
+
+from stedi_assets.lake import open_lake
+from stedi_assets.run_launcher import PROCESS
+from stedi_assets_tests.end_to_end.landing_files import customer, land
+from stedi_assets_tests.end_to_end.process import stedi, succeeded
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,9 +38,12 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
         yield made
 
 
-def health(instance: dg.DagsterInstance, server: dict[str, str] | None) -> WorkerStatus:
+def health(
+    instance: dg.DagsterInstance, server: dict[str, str] | None, **tags: str
+) -> WorkerStatus:
     """Of a run that has started, on that server."""
-    tags = {".dagster/grpc_info": json.dumps(server)} if server else {}
+    if server:
+        tags[".dagster/grpc_info"] = json.dumps(server)
     run = instance.create_run_for_job(nothing, status=dg.DagsterRunStatus.STARTED, tags=tags)
     return instance.run_launcher.check_run_worker_health(run).status
 
@@ -47,8 +56,28 @@ def test_the_launcher_is_asked_whether_the_process_of_a_run_is_there(
 
 
 def test_a_run_that_no_server_started_is_left_alone(instance: dg.DagsterInstance) -> None:
-    """As that of `stedi run`, which is a process of its own."""
     assert health(instance, None) is WorkerStatus.RUNNING
+
+
+def test_a_run_of_the_command_line_is_there_as_long_as_its_process(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        tags = {PROCESS: str(process.pid)}
+        assert health(instance, None, **tags) is WorkerStatus.RUNNING
+        process.kill()
+    assert health(instance, None, **tags) is WorkerStatus.NOT_FOUND
+
+
+def test_a_run_of_the_command_line_says_which_process_it_is(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    lake = open_lake(str(tmp_path / "lake"))
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    succeeded(stedi(lake, "run", DAGSTER_HOME=str(tmp_path)))
+    (process,) = {run.tags[PROCESS] for run in instance.get_runs()}
+    assert int(process) != os.getpid()
+    assert health(instance, None, **{PROCESS: process}) is WorkerStatus.NOT_FOUND, "it has ended"
 
 
 def test_a_run_whose_server_is_gone_is_gone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
