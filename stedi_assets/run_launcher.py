@@ -8,10 +8,7 @@ from __future__ import annotations
 import os
 
 from dagster import DagsterRun, DefaultRunLauncher
-from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
-from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
-from dagster._serdes import deserialize_value
 
 PROCESS = "stedi/process"
 """The tag of a run that no server started: the number of its process."""
@@ -34,6 +31,11 @@ class WatchfulRunLauncher(DefaultRunLauncher):
 
         The server that started it knows; a run of `stedi run` has its process in a tag.
         """
+        # Imported here, for every `stedi run` reads this module, and these take a while.
+        from dagster._core.errors import DagsterUserCodeUnreachableError
+        from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+        from dagster._serdes import deserialize_value
+
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if not client:
             is_there = _is_there(run.tags.get(PROCESS, ""))
