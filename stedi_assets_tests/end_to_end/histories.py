@@ -359,12 +359,15 @@ class DagsterRunner(Runner):
 def reconcile_by_dagster(
     lake: Lake, instance: dg.DagsterInstance | None = None, **what: Any
 ) -> dg.ExecuteInProcessResult:
-    """A run of the job `reconcile`; `what` is its configuration."""
+    """A run of the job `reconcile`, which does not wait for files of just now to be left alone.
+
+    `what` is more of its configuration.
+    """
     here = dg.Definitions(
         jobs=[RECONCILE], resources=resources_of(lake.storage.root), executor=defs.executor
     )
     return here.resolve_job_def(RECONCILE.name).execute_in_process(
-        run_config={**QUIET, "ops": {"make_again": {"config": what}}},
+        run_config={**QUIET, "ops": {"make_again": {"config": {"unsettled": True, **what}}}},
         instance=instance,
         raise_on_error=False,
     )
