@@ -1028,3 +1028,46 @@ def test_an_error_that_quotes_half_a_character_is_an_error_like_others(day: Day)
         rows, rejects = day.read({"array.json": f"[{record}]"})
         assert rows == [(user, 1, 1.0, 1.0, 1.0)]
         assert rejects == []
+
+
+# Several days.
+
+
+@pytest.mark.parametrize("name", ["a.json", "it's [a] *?.json"])
+@pytest.mark.parametrize("large", [0, reader._LARGE], ids=["each by itself", "together"])
+@pytest.mark.parametrize(
+    "spoilt", [None, "first", "last"], ids=["all good", "the first bad", "the last bad"]
+)
+@pytest.mark.parametrize("source", Source)
+def test_each_of_several_days_has_its_own_rows_and_rejects(
+    day: Day,
+    engine: DuckDBEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    source: Source,
+    spoilt: str | None,
+    large: int,
+    name: str,
+) -> None:
+    """Small files of several days are read with one query, also where names are the same."""
+    monkeypatch.setattr(reader, "_LARGE", large)
+    line, row = GOOD[source]
+    given = {
+        date(2023, 8, 4): [line],
+        date(2023, 8, 5): [],
+        date(2023, 8, 6): [line, line],
+        date(2023, 8, 7): [line],
+    }
+    if spoilt:
+        given[min(given) if spoilt == "first" else max(given)].append("{spoilt")
+    days = {}
+    for of, lines in given.items():
+        content = "".join(f"{each}\n" for each in lines)
+        files = day.write({f"{of}/{name}": content}) if lines else {}
+        days[of] = reader.Day(files, f"of {of}")
+    rows, rejects = read_days(engine, source, days)
+    assert set(rows) == set(rejects) == set(given)
+    for of, lines in given.items():
+        assert day._rows(rows[of]) == [row] * lines.count(line)
+        assert len(day._rows(rejects[of])) == lines.count("{spoilt")
+        notes = engine.notes({of: rows[of]})[of]
+        assert (notes["stamp"], notes["records"]) == (f"of {of}", str(len(lines)))
