@@ -23,7 +23,7 @@ import ibis.expr.types as ir
 from stedi_assets.assets.definition import Definition, Need
 from stedi_assets.engines.duckdb import Content, DuckDBEngine, Staged
 from stedi_assets.lake import Lake, StoredFile
-from stedi_assets.landing.files import files_by_date, fingerprint
+from stedi_assets.landing.files import fingerprint
 from stedi_assets.landing.reader import Day, read_days, reading_sql
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
 
@@ -51,7 +51,7 @@ class Partition:
 Partitions = Mapping[date, Partition]
 
 
-_known: dict[tuple[Path, str, str], Partition | None] = {}
+_known: dict[tuple[Path, str, str], Partition] = {}
 """What `stored_partitions` found, by root, key and version: who asks again in the same process need
 not open thousands of files again."""
 
@@ -68,16 +68,10 @@ def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[da
         if known not in _known
     }
     noted = engine.noted(unknown)
-    for day, path in unknown.items():
+    for day, notes in noted.items():
         known, file = files[day]
-        notes = noted.get(day)
-        _known[known] = Partition(path, file.version, notes.stamp, notes.content) if notes else None
-    return {
-        day: partition
-        for day, (known, _) in files.items()
-        for partition in [_known[known]]
-        if partition
-    }
+        _known[known] = Partition(unknown[day], file.version, notes.stamp, notes.content)
+    return {day: _known[known] for day, (known, _) in files.items() if known in _known}
 
 
 def files_with_rows(partitions: Partitions) -> dict[date, Path]:
@@ -94,7 +88,11 @@ def landing_stamps(
 
 
 def make_landing(
-    lake: Lake, engine: DuckDBEngine, source: Source, days: Iterable[date]
+    lake: Lake,
+    engine: DuckDBEngine,
+    source: Source,
+    days: Iterable[date],
+    landed: Mapping[date, Collection[StoredFile]],
 ) -> tuple[Staged, Staged]:
     """Read a source's landing files into finished files of its landing table and its rejects.
 
@@ -103,8 +101,8 @@ def make_landing(
         engine: reads them.
         source: whose they are.
         days: the partitions to make; they are empty where there are no files.
+        landed: the source's landing files by date.
     """
-    landed = files_by_date(lake, source)
     files = {day: landed.get(day, []) for day in days}
     stamps = landing_stamps(engine, source, files)
     wanted = {

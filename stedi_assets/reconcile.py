@@ -248,17 +248,18 @@ class _Examiner:
     def why_landing(self, source: Source) -> list[dict[date, str]]:
         """The dates of the landing table and of the rejects that are not right, with the reason.
 
-        Dates whose files may still be written to are left as they are.
+        Dates whose files may still be written to are left as they are, unless what is there is
+        damaged: both tables have to be of the same reading.
         """
         stamps = landing_stamps(self.engine, source, self.landed.by_date[source])
+        found = [self._partitions(of(source)) for of in (landing_table, rejects_table)]
+        left = set(self.landed.growing) - set().union(*(damaged for _, damaged in found))
         whys = []
-        for table in (landing_table(source), rejects_table(source)):
-            whole, damaged = self._partitions(table)
+        for whole, damaged in found:
             why = {
                 day: _why_landing(whole.get(day), stamps.get(day, ""), day in damaged)
-                for day in sorted({*stamps, *whole, *damaged})
+                for day in sorted({*stamps, *whole, *damaged} - left)
                 if self.landed.first <= day <= self.landed.last
-                and (day not in self.landed.growing or day in damaged)
             }
             whys.append({day: reason for day, reason in why.items() if reason})
         return whys
@@ -268,7 +269,7 @@ class _Examiner:
         whys = self.why_landing(source)
         if days := sorted({day for why in whys for day in why}):
             self._makes()
-            made = make_landing(self.lake, self.engine, source, days)
+            made = make_landing(self.lake, self.engine, source, days, self.landed.by_date[source])
             for table, staged, why in zip(tables, made, whys, strict=True):
                 self._put_right(table, staged, why)
         rows, rejected = (self.found.partitions[table.name] for table in tables)

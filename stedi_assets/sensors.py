@@ -20,7 +20,7 @@ from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed, fingerprint
 from stedi_assets.making import landing_stamps, stored_partitions
 from stedi_assets.resources import landed_now, open_engine
-from stedi_assets.tables import Source, landing_table
+from stedi_assets.tables import Source, landing_table, rejects_table
 
 _RUNNING = dg.DefaultSensorStatus.RUNNING
 
@@ -139,7 +139,10 @@ def _without_those_read(
     """
     with open_engine(lake) as engine:
         stored = {
-            source: stored_partitions(lake, engine, landing_table(source)) for source in Source
+            source: [
+                stored_partitions(lake, engine, of(source)) for of in (landing_table, rejects_table)
+            ]
+            for source in Source
         }
         stamps = {
             source: landing_stamps(engine, source, landed.by_date[source]) for source in Source
@@ -149,8 +152,10 @@ def _without_those_read(
             source
             for source in sources
             if day not in stamps[source]
-            or day not in stored[source]
-            or stored[source][day].stamp != stamps[source][day]
+            or any(
+                day not in partitions or partitions[day].stamp != stamps[source][day]
+                for partitions in stored[source]
+            )
         }
         for day, sources in changed.items()
     }

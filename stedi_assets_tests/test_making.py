@@ -333,7 +333,9 @@ def test_landing_partitions_are_made_of_the_wanted_dates_with_their_stamps(
     land(lake, "customer", "2023-08-05", customer("ann@test.com", "s"))
     land(lake, "customer", "2023-08-06", customer("bob@test.com", "t"), "{spoilt")
     land(lake, "customer", "2023-08-06", customer("cy@test.com", "u"), name="second.json")
-    rows, rejects = make_landing(lake, engine, Source.CUSTOMER, [SEVENTH, SIXTH])
+    rows, rejects = make_landing(
+        lake, engine, Source.CUSTOMER, [SEVENTH, SIXTH], files_by_date(lake, Source.CUSTOMER)
+    )
     assert {day: of.rows for day, of in rows.contents.items()} == {SIXTH: 2, SEVENTH: 0}
     assert {day: of.rows for day, of in rejects.contents.items()} == {SIXTH: 1, SEVENTH: 0}
     files = files_by_date(lake, Source.CUSTOMER)[SIXTH]

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -429,3 +429,46 @@ def test_landing_files_are_read_again_when_the_way_of_reading_them_has_changed(
     assert to_read(up_to_date) == {CUSTOMER: {SIXTH: why, SEVENTH: CHANGED}}
     put_right(up_to_date)
     assert to_read(up_to_date) == {}
+
+
+# Files that change meanwhile.
+
+
+@pytest.mark.parametrize("damaged", ["accelerometer_landing", "accelerometer_rejects"])
+def test_a_damaged_partition_of_a_date_whose_files_grow_is_made_again_with_its_other_half(
+    up_to_date: Lake, damaged: str
+) -> None:
+    """Rows and rejects are of one reading, or a record would be in neither."""
+    land(up_to_date, "accelerometer", "2023-08-06", phone("x@test.com", 1), "{bad", name="2.json")
+    before = {name: rows_by_date(up_to_date, name) for name in TABLES}
+    landed = landed_now(up_to_date, timedelta(hours=1))
+    assert SIXTH in landed.growing
+    with open_engine(up_to_date) as engine:
+        assert unread(up_to_date, engine, landed)[ACCELEROMETER] == {}
+        assert reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine)) == []
+    assert {name: rows_by_date(up_to_date, name) for name in TABLES} == before
+    DAMAGES["other bytes"](file_of(up_to_date, damaged, "2023-08-06"))
+    with open_engine(up_to_date) as engine:
+        reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine))
+    rows, rejects = (
+        rows_by_date(up_to_date, name)["2023-08-06"].total() - (before[name]["2023-08-06"].total())
+        for name in ("accelerometer_landing", "accelerometer_rejects")
+    )
+    assert (rows, rejects) == (1, 1)
+    assert stale(up_to_date) == {}
+
+
+def test_a_file_that_comes_during_a_reconciliation_is_left_to_the_next_one(
+    up_to_date: Lake,
+) -> None:
+    land(up_to_date, "accelerometer", "2023-08-06", phone("x@test.com", 1), name="2.json")
+    landed = landed_now(up_to_date)
+    land(up_to_date, "accelerometer", "2023-08-06", phone("x@test.com", 2), name="3.json")
+    before = rows_by_date(up_to_date, "accelerometer_landing")["2023-08-06"].total()
+    with open_engine(up_to_date) as engine:
+        reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine))
+    after = rows_by_date(up_to_date, "accelerometer_landing")["2023-08-06"].total()
+    assert after == before + 1
+    assert to_read(up_to_date) == {ACCELEROMETER: {SIXTH: CHANGED}}
+    put_right(up_to_date)
+    assert stale(up_to_date) == {}

@@ -6,6 +6,7 @@ from stedi_assets.assets.specs import about
 from stedi_assets.dates import days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
+from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import make_landing
 from stedi_assets.partitions import DAILY, SINGLE_RUN
 from stedi_assets.tables import Source, landing_table, rejects_table
@@ -26,7 +27,9 @@ def landing_assets(source: Source) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
         engine: dg.ResourceParam[DuckDBEngine],
     ) -> tuple[Staged, Staged]:
-        return make_landing(lake, engine, source, days(context.partition_keys))
+        return make_landing(
+            lake, engine, source, days(context.partition_keys), files_by_date(lake, source)
+        )
 
     return read_files
 

@@ -34,6 +34,7 @@ from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.io_manager import publish
 from stedi_assets.jobs import RECONCILE, What, tables_after
 from stedi_assets.lake import Lake, LocalStorage
+from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import Partition, Upstream, make, make_landing
 from stedi_assets.reconcile import reconcile, settled, unread
 from stedi_assets.remembered import Remembered
@@ -307,7 +308,9 @@ class Runner:
             for source in Source:
                 rows = landing_table(source)
                 if rows.name in tables:
-                    both = make_landing(self.lake, self.engine, source, days)
+                    both = make_landing(
+                        self.lake, self.engine, source, days, files_by_date(self.lake, source)
+                    )
                     for table, staged in zip((rows, rejects_table(source)), both, strict=True):
                         put(table, staged)
                     finding = rejects(Stored(self.lake, self.engine, rows, sorted(days)))
