@@ -7,8 +7,9 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
 .PHONY: run test test-long lint dev bench lock clean
 
-run: $(VENV)/installed  ## Sample files if the lake is empty, all tables, the counts
-	@test -n "$$(find "$${STEDI_LAKE:-lake}"/*/landing -type f 2>/dev/null | head -1)" || $(BIN)/stedi sample
+run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts
+	@case "$$STEDI_LAKE" in s3://*) ;; *) \
+		test -n "$$(find "$${STEDI_LAKE:-lake}"/*/landing -type f 2>/dev/null | head -1)" || $(BIN)/stedi sample;; esac
 	$(BIN)/stedi run
 
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
@@ -28,10 +29,13 @@ dev: $(VENV)/installed  ## The Dagster UI, with the runs of `make run` in it
 bench: $(VENV)/installed  ## How fast it is, beside a bare DuckDB script; minutes
 	$(BIN)/python -m benchmarks
 
-lock:  ## New versions into requirements.lock, with uv from anywhere on the PATH
-	uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --upgrade \
-		--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url \
-		--output-file requirements.lock
+COMPILE := uv pip compile setup.cfg --universal --python-version 3.11 \
+	--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url
+
+lock:  ## New versions into both lock files, with uv from anywhere on the PATH
+	$(COMPILE) --extra dev --upgrade --output-file requirements.lock
+	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
+		--output-file deploy/aws/requirements.lock
 
 # The environment: exactly the lock file's packages, and the project itself in place.
 $(VENV)/installed: requirements.lock setup.cfg pyproject.toml

@@ -9,7 +9,7 @@ import warnings
 import dagster as dg
 
 from stedi_assets.lake import open_lake
-from stedi_assets.resources import lake_root
+from stedi_assets.resources import cache_folder, lake_root
 
 
 def main() -> None:
@@ -20,9 +20,8 @@ def main() -> None:
     cursor: str | None = None
     with dg.DagsterInstance.ephemeral() as instance:
         for _ in range(2):
-            context = dg.build_sensor_context(
-                instance, cursor=cursor, resources={"lake": open_lake(lake_root())}
-            )
+            lake = open_lake(lake_root(), cache_folder())
+            context = dg.build_sensor_context(instance, cursor=cursor, resources={"lake": lake})
             started = time.perf_counter()
             result = landing_files(context)
             seconds = time.perf_counter() - started

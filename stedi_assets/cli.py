@@ -6,6 +6,7 @@ Imports are made where they are needed, so that `--help` is there at once.
 from __future__ import annotations
 
 import gc
+import getpass
 import json
 import os
 import sys
@@ -13,13 +14,13 @@ import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime
-from typing import TYPE_CHECKING
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from stedi_assets.sample_data import MANIFEST, write_sample
-from stedi_assets.tables import TABLES
+from stedi_assets.tables import TABLES, Source
 
 if TYPE_CHECKING:
     from stedi_assets.dates import Stretch
@@ -35,7 +36,7 @@ _DATE = click.DateTime(["%Y-%m-%d"])
 def main() -> None:
     """The STEDI lakehouse: landing files in, a training table out.
 
-    The lake is the folder that STEDI_LAKE names, by default ./lake.
+    The lake is the folder, or s3://bucket/prefix, that STEDI_LAKE names; by default ./lake.
     """
     # Dagster says so of partitioned checks and single-run backfills, on which the design rests.
     warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
@@ -63,14 +64,17 @@ def run(
         raise click.UsageError("--date goes without --from and --to.")
     if first and last and first > last:
         raise click.UsageError("--from is later than --to.")
+    from stedi_assets.catalog.catalog import CatalogError
+    from stedi_assets.catalog.views import write_views
     from stedi_assets.dates import stretches
     from stedi_assets.reconcile import settled, unread
-    from stedi_assets.resources import landed_now
+    from stedi_assets.resources import glue_database, landed_now, open_catalog, policy
 
     tables = _selected(select)
     earliest, latest = only or first or datetime.min, only or last or datetime.max
-    with _opened_lake() as (lake, engine):
+    with _opened_lake() as (lake, engine), _told_without_traceback(CatalogError):
         with _told_without_traceback(ValueError):
+            catalog = open_catalog(lake, glue_database())
             landed = landed_now(lake)
         for problem in landed.misplaced:
             click.echo(f"Error: {problem}", err=True)
@@ -82,7 +86,7 @@ def run(
             if landed.misplaced:
                 sys.exit(1)
             raise click.ClickException(
-                f"there are no landing files below {lake.storage.root}. Put them into "
+                f"there are no landing files below {lake.storage.uri()}. Put them into "
                 "customer/landing and the others, or make some up with `stedi sample`."
             )
         ok = not landed.misplaced
@@ -99,8 +103,11 @@ def run(
                 click.echo(f"Run {number} of {len(runs)}: ingestion date {stretch}")
                 ok = _run_dates(stretch, wanted, made) and ok
         with lake.writing():  # so that nothing changes meanwhile
-            is_settled = settled(lake, engine, landed, made)
+            is_settled = settled(lake, engine, policy(), landed, made)
             found = _count(lake, engine) if is_settled else {}
+            if is_settled:
+                write_views(lake, engine)
+                catalog.match()
         if not is_settled:
             click.echo("Reconciliation: looking for partitions that should hold other rows")
             ok = _reconcile(False, only or first, only or last, tables if select else None) and ok
@@ -108,6 +115,7 @@ def run(
         elif not made:
             click.echo("All tables are up to date.")
         _print_counts(lake, found)
+        _tell_interrupted(lake, engine)
     sys.exit(0 if ok else 1)
 
 
@@ -119,12 +127,13 @@ def status(form: str) -> None:
     Reads every row of every partition. `stedi run` and `stedi reconcile` put right what it prints.
     """
     from stedi_assets.reconcile import examine
-    from stedi_assets.resources import landed_now
+    from stedi_assets.resources import landed_now, policy
 
     with _opened_lake() as (lake, engine):
         with _told_without_traceback(ValueError):
             landed = landed_now(lake)
-        stale = examine(lake, engine, landed).stale
+        stale = examine(lake, engine, policy(), landed).stale
+        _tell_interrupted(lake, engine)
     if form == "json":
         click.echo(json.dumps(_as_json(stale, landed.misplaced), indent=2))
         return
@@ -142,17 +151,84 @@ def reconcile(dry_run: bool) -> None:
     partition that was damaged or deleted by hand. Reads every row of every partition.
     """
     from stedi_assets.reconcile import examine
-    from stedi_assets.resources import landed_now
+    from stedi_assets.resources import landed_now, policy
 
     with _opened_lake() as (lake, engine):
         with _told_without_traceback(ValueError):
             landed = landed_now(lake)
         if dry_run:
-            _print_stale(examine(lake, engine, landed).stale)
+            _print_stale(examine(lake, engine, policy(), landed).stale)
             return
         ok = _reconcile(True)
         _print_counts(lake, _count(lake, engine))
     sys.exit(0 if ok else 1)
+
+
+@main.command()
+@click.argument("email")
+@click.option("--dry-run", is_flag=True, help="Only tell what would be erased.")
+@click.option(
+    "--asked-by", default=getpass.getuser, help="Who asks for it; the user of the system without."
+)
+def forget(email: str, dry_run: bool, asked_by: str) -> None:
+    r"""Erase everything of the person with EMAIL, in every zone, and keep it out from then on.
+
+    Finds first, tells what it found, then erases it: the records in landing files, and by
+    reconciliation what the tables hold; looks again, and writes a receipt into the lake's folder
+    `erasures`. Stops before it changes anything if any file cannot be read. If it was interrupted,
+    doing it again goes on from there.
+
+    \b
+    stedi forget ann@example.com --dry-run
+    stedi forget ann@example.com --asked-by "ticket 4711"
+    """
+    from stedi_assets.jobs import SETTLED_AFTER
+    from stedi_assets.privacy.erasure import ErasureError, as_lines, begin, find, finish
+    from stedi_assets.resources import landed_and_left_alone, landed_now
+
+    with _opened_lake() as (lake, engine), _told_without_traceback(ErasureError, ValueError):
+        with lake.writing():  # so that nothing changes meanwhile
+            found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), email)
+            for line in as_lines(found):
+                click.echo(line)
+            if not (found.anything or found.by_hand):
+                click.echo("Nothing of this person is in the lake.")
+            if dry_run or not found.anything:
+                sys.exit(1 if found.by_hand else 0)
+            begin(lake, engine, found, asked_by, datetime.now(UTC))
+        click.echo("Reconciliation: making the partitions again that hold the person")
+        ok = _reconcile(False)
+        with lake.writing():
+            receipt = finish(lake, engine, landed_now(lake), found, datetime.now(UTC))
+    for where, what in receipt.left.items():
+        click.echo(f"Error: something is left in {where}: {what}", err=True)
+    if not receipt.left:
+        click.echo("No trace of the person is left.")
+    sys.exit(0 if ok and not receipt.left else 1)
+
+
+@main.command()
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def receipts(form: str) -> None:
+    """Print which erasures there were, and which of them were interrupted."""
+    from stedi_assets.privacy.erasure import receipts as receipts_of
+
+    with _opened_lake() as (lake, engine):
+        found = receipts_of(lake, engine)
+    if form == "json":
+        click.echo(json.dumps([vars(receipt) for receipt in found], indent=2))
+        return
+    if not found:
+        click.echo("Nobody was erased.")
+        return
+    click.echo(f"{'asked at':<27}{'by':<20}{'person':<18}{'records':>9}{'rows':>9}  state")
+    for receipt in found:
+        state = "interrupted: do it again" if not receipt.finished_at else "done"
+        state = f"left in {len(receipt.left):,} places" if receipt.left else state
+        click.echo(
+            f"{receipt.asked_at:<27}{receipt.asked_by:<20}{receipt.person[:16]:<18}"
+            f"{sum(receipt.records.values()):>9,}{sum(receipt.rows.values()):>9,}  {state}"
+        )
 
 
 @main.command()
@@ -168,21 +244,66 @@ def counts(form: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--database", help="The database to name; that of STEDI_GLUE_DATABASE without, else 'stedi'."
+)
+def ddl(database: str | None) -> None:
+    """Print the DDL of all tables for Athena, to keep it in files.
+
+    The Parquet tables, the rejects, and external tables over the landing files as they are. The
+    lake has to be on S3, where Athena finds it, and need not be there yet: nothing is asked of AWS.
+    """
+    from stedi_assets.catalog.ddl import statements
+    from stedi_assets.catalog.hive import DATABASE
+    from stedi_assets.lake import LocalStorage, StorageError, open_lake
+    from stedi_assets.resources import cache_folder, glue_database, lake_root, start_date
+
+    with _told_without_traceback(ValueError, StorageError):
+        storage, first = open_lake(lake_root(), cache_folder()).storage, start_date()
+    if isinstance(storage, LocalStorage):
+        raise click.ClickException(
+            f"Athena reads no local folder, and the lake is {storage.uri()}. Set STEDI_LAKE to "
+            "s3://bucket/prefix, where the tables are or will be."
+        )
+    for statement in statements(storage.uri(), database or glue_database() or DATABASE, first):
+        click.echo(f"{statement};\n")
+
+
+@main.command()
 @click.option("--customers", default=200, show_default=True, help="How many people to make up.")
 @click.option("--days", default=7, show_default=True, help="Over how many ingestion dates.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same files.")
 def sample(customers: int, days: int, seed: int) -> None:
     """Write made-up landing files, and the counts that they must give, into an empty lake."""
     from stedi_assets.lake import open_lake
-    from stedi_assets.resources import lake_root
+    from stedi_assets.resources import cache_folder, lake_root
 
     with _told_without_traceback(ValueError, OSError):
-        root = open_lake(lake_root()).storage.root
-        manifest = write_sample(root, customers=customers, days=days, seed=seed)
+        lake = open_lake(lake_root(), cache_folder())
+        manifest = _write_sample(lake, customers=customers, days=days, seed=seed)
     click.echo(
         f"Wrote landing files of {customers:,} customers over {days:,} days from "
-        f"{manifest['first_day']} into {root}. `stedi run` reads them."
+        f"{manifest['first_day']} into {lake.storage.uri()}. `stedi run` reads them."
     )
+
+
+def _write_sample(lake: Lake, **what: int) -> dict[str, Any]:
+    """Write a sample into a lake, wherever it is; returns its manifest."""
+    from stedi_assets.lake import LocalStorage
+
+    if isinstance(lake.storage, LocalStorage):
+        return write_sample(lake.storage.root, **what)
+    if any(any(lake.landing_files(source)) for source in Source):
+        raise FileExistsError(
+            f"{lake.storage.uri()} already holds landing files, and a sample does not mix with "
+            "others: choose an empty lake"
+        )
+    with lake.staging() as folder:
+        manifest = write_sample(folder, **what)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for path in sorted(files, key=lambda path: path.name == MANIFEST):  # the manifest last
+            lake.storage.publish(path, path.relative_to(folder).as_posix())
+    return manifest
 
 
 @contextmanager
@@ -196,20 +317,44 @@ def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
 
 @contextmanager
 def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
-    from stedi_assets.lake import open_lake
-    from stedi_assets.resources import lake_root, open_engine, start_date
+    from stedi_assets.lake import StorageError, open_lake
+    from stedi_assets.privacy.suppression import OtherKeyError
+    from stedi_assets.resources import (
+        cache_folder,
+        lake_root,
+        open_engine,
+        policy,
+        pseudonym_key,
+        start_date,
+    )
 
-    with _told_without_traceback(ValueError):
-        start_date()
-    with _told_without_traceback(ValueError):
-        lake = open_lake(lake_root())
-    if not lake.storage.root.is_dir():
-        raise click.ClickException(
-            f"there is no lake at {lake.storage.root}. Set STEDI_LAKE to the folder that holds "
-            "customer/landing and the others, or make one up with `stedi sample`."
-        )
-    with open_engine(lake) as engine:
-        yield lake, engine
+    with _told_without_traceback(StorageError, OtherKeyError):
+        with _told_without_traceback(ValueError):
+            start_date()
+            policy()
+            lake = open_lake(lake_root(), cache_folder())
+        if not lake.storage.exists():
+            raise click.ClickException(
+                f"there is no lake at {lake.storage.uri()}. Set STEDI_LAKE to the folder that "
+                "holds customer/landing and the others, or make one up with `stedi sample`."
+            )
+        with _told_without_traceback(ValueError):
+            pseudonym_key(lake)
+        with open_engine(lake) as engine:
+            yield lake, engine
+
+
+def _tell_interrupted(lake: Lake, engine: DuckDBEngine) -> None:
+    """Tell on stderr of erasures that have not come to their end."""
+    from stedi_assets.privacy.erasure import receipts as receipts_of
+
+    for receipt in receipts_of(lake, engine):
+        if not receipt.finished_at:
+            click.echo(
+                f"Error: an erasure that {receipt.asked_by} asked for at {receipt.asked_at} was "
+                "interrupted, and the person is still in the lake: do `stedi forget` again.",
+                err=True,
+            )
 
 
 def _selected(select: str | None) -> list[str]:
@@ -338,8 +483,8 @@ def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
 
 def _print_counts(lake: Lake, found: dict[str, int]) -> None:
     """Print the rows of every table, beside those that a sample's manifest says."""
-    manifest = lake.storage.root / MANIFEST
-    expected = json.loads(manifest.read_text())["counts"] if manifest.exists() else {}
+    manifest = lake.storage.find(MANIFEST)
+    expected = json.loads(lake.storage.fetch(manifest).read_text())["counts"] if manifest else {}
     click.echo()
     click.echo(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
     for name, table in TABLES.items():

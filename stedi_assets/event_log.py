@@ -1,6 +1,7 @@
-"""Where Dagster keeps the events of runs on one machine: one SQLite file.
+"""Where Dagster keeps the events of runs: on one machine in one SQLite file.
 
-Dagster's own storage, but for what the runs of the lakehouse need.
+Dagster's own storage, but for what the runs of the lakehouse need, wherever events are kept. With
+PostgreSQL: `event_log_postgres.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from typing import Any
 from dagster import DagsterEventType, EventLogEntry, JsonMetadataValue
 from dagster._core.events import BATCH_WRITABLE_EVENTS
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
-from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log import (
+    ConsolidatedSqliteEventLogStorage,
+    SqlEventLogStorage,
+)
 from dagster._core.storage.event_log.schema import (
     AssetCheckExecutionsTable,
     SqlEventLogStorageTable,
@@ -25,16 +29,68 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.event import listen
 
 
-class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
+class PartitionsOfChecks(SqlEventLogStorage):
+    """An event log that knows that a check over several partitions looked at each of them.
+
+    Dagster plans such a check for each partition, takes one result without a partition, and shows
+    the partitions as skipped.
+    """
+
+    def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
+        """Store what was planned or found; what was found, in brief for each partition too."""
+        super().store_asset_check_event(event, event_id)
+        if event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
+            return
+        evaluation = event.get_dagster_event().asset_check_evaluation_data
+        if evaluation.partition is not None:
+            return
+        checks, events = AssetCheckExecutionsTable.c, SqlEventLogStorageTable.c
+        of_this_check = (
+            (checks.asset_key == evaluation.asset_key.to_string())
+            & (checks.check_name == evaluation.check_name)
+            & (checks.run_id == event.run_id)
+        )
+        status = AssetCheckExecutionRecordStatus
+        materialization = (
+            select(func.max(events.id))
+            .where(events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value)
+            .where(events.asset_key == evaluation.asset_key.to_string())
+            .where(events.partition == checks.partition)
+            .scalar_subquery()
+        )
+        # Figures by date would be in the row of each date: a gigabyte in a run over two years.
+        texts = {
+            label: value
+            for label, value in evaluation.metadata.items()
+            if not isinstance(value, JsonMetadataValue)
+        }
+        in_brief = event._replace(
+            dagster_event=event.get_dagster_event()._replace(
+                event_specific_data=evaluation.with_metadata(texts)
+            )
+        )
+        with self.index_connection() as connection:
+            connection.execute(
+                update(AssetCheckExecutionsTable)
+                .where(of_this_check, checks.partition.is_not(None))
+                .values(
+                    execution_status=(
+                        status.SUCCEEDED if evaluation.passed else status.FAILED
+                    ).value,
+                    evaluation_event=serialize_value(in_brief),
+                    evaluation_event_storage_id=event_id,
+                    materialization_event_storage_id=materialization,
+                )
+            )
+
+
+class SqliteEventLog(PartitionsOfChecks, ConsolidatedSqliteEventLogStorage):
     """Dagster's consolidated SQLite event log.
 
     It keeps connections: Dagster makes one for each event, which takes longer than writing it, and
     a run of the lakehouse has two hundred events.
 
     It stores events together: a run over a year has eight thousand, most of them a partition's.
-
-    It knows that a check over several partitions looked at each of them: Dagster plans such a check
-    for each partition, takes one result without a partition, and shows the partitions as skipped.
     """
 
     @cached_property
@@ -99,53 +155,6 @@ class SqliteEventLog(ConsolidatedSqliteEventLogStorage):
             for row, event, event_id in zip(rows, events, ids, strict=True):
                 if event.dagster_event_type is DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED:
                     _plan_check(connection, row, event, event_id)
-
-    def store_asset_check_event(self, event: EventLogEntry, event_id: int | None) -> None:
-        """Store what was planned or found; what was found, in brief for each partition too."""
-        super().store_asset_check_event(event, event_id)
-        if event.dagster_event_type is not DagsterEventType.ASSET_CHECK_EVALUATION:
-            return
-        evaluation = event.get_dagster_event().asset_check_evaluation_data
-        if evaluation.partition is not None:
-            return
-        checks, events = AssetCheckExecutionsTable.c, SqlEventLogStorageTable.c
-        of_this_check = (
-            (checks.asset_key == evaluation.asset_key.to_string())
-            & (checks.check_name == evaluation.check_name)
-            & (checks.run_id == event.run_id)
-        )
-        status = AssetCheckExecutionRecordStatus
-        materialization = (
-            select(func.max(events.id))
-            .where(events.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION.value)
-            .where(events.asset_key == evaluation.asset_key.to_string())
-            .where(events.partition == checks.partition)
-            .scalar_subquery()
-        )
-        # Figures by date would be in the row of each date: a gigabyte in a run over two years.
-        texts = {
-            label: value
-            for label, value in evaluation.metadata.items()
-            if not isinstance(value, JsonMetadataValue)
-        }
-        in_brief = event._replace(
-            dagster_event=event.get_dagster_event()._replace(
-                event_specific_data=evaluation.with_metadata(texts)
-            )
-        )
-        with self._connect() as connection:
-            connection.execute(
-                update(AssetCheckExecutionsTable)
-                .where(of_this_check, checks.partition.is_not(None))
-                .values(
-                    execution_status=(
-                        status.SUCCEEDED if evaluation.passed else status.FAILED
-                    ).value,
-                    evaluation_event=serialize_value(in_brief),
-                    evaluation_event_storage_id=event_id,
-                    materialization_event_storage_id=materialization,
-                )
-            )
 
 
 def _sync_rarely(connection: DBAPIConnection, _: object) -> None:

@@ -16,12 +16,14 @@ import ibis
 import ibis.expr.types as ir
 
 from stedi_assets import contract
-from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.assets.definitions import DEFINITIONS, needs_of
+from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
 from stedi_assets.making import Partition, Upstream, make
 from stedi_assets.metadata import of_partition
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.remembered import Remembered
 from stedi_assets.tables import PARTITION, TABLES, Table
 
@@ -36,9 +38,11 @@ _AT_ONCE = 8
 class LakeIOManager(dg.IOManager):
     """Keeps the registry's tables in the lake, one file a partition."""
 
-    def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
+    def __init__(self, lake: Lake, engine: DuckDBEngine, policy: Policy, catalog: Catalog) -> None:
         self.lake = lake
         self.engine = engine
+        self.policy = policy
+        self.catalog = catalog
         self._known: dict[str, dict[date, Partition]] = {}
         self._made: set[tuple[str, date]] = set()
 
@@ -47,8 +51,9 @@ class LakeIOManager(dg.IOManager):
         table = _registered(context.asset_key)
         wanted = context.dagster_type.typing_type
         as_frame = getattr(wanted, "__module__", "").startswith("pandas")
-        definition = DEFINITIONS.get(context.op_def.name)
-        if definition and table.name in definition.needs and not as_frame:
+        reader = context.op_def.name
+        is_definition = reader in DEFINITIONS[self.policy] and table.name in needs_of(reader)
+        if is_definition and not as_frame:
             return self.engine.expression(table)  # `make` says which partitions it is over
         needed = None
         if context.has_asset_partitions:
@@ -69,12 +74,13 @@ class LakeIOManager(dg.IOManager):
 
         Raises:
             BrokenContractError: a partition breaks the registry's rules; nothing is published.
+            CatalogError: all is published, but the catalog does not know it yet.
         """
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
         staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
         self._known.pop(table.name, None)
-        for day, figures in publish(self.lake, self.engine, table, staged).items():
+        for day, figures in publish(self.lake, self.engine, self.policy, table, staged).items():
             partition = day.isoformat()
             self._made.add((table.name, day))
             if day in wanted:
@@ -83,6 +89,7 @@ class LakeIOManager(dg.IOManager):
                 context.log_event(
                     dg.AssetMaterialization(context.asset_key, None, figures, partition)
                 )
+        self.catalog.published(table, staged.files)
 
     def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
         """Write the partitions of the run, and those that it restates, into finished files."""
@@ -90,7 +97,7 @@ class LakeIOManager(dg.IOManager):
         contract.verify_columns(table, wanted[0], expression.columns)
         if not isinstance(rows, ir.Table):  # a DataFrame has dates as moments
             expression = expression.mutate(**{PARTITION: expression[PARTITION].cast("date")})
-        definition = DEFINITIONS.get(table.name)
+        definition = DEFINITIONS[self.policy].get(table.name)
         if definition is None:  # a landing table, filled by an asset that reads no landing files
             files = self.engine.write(table, expression, wanted, {})
             return self.engine.sealed(table, files, self.engine.sql(expression))
@@ -114,7 +121,7 @@ class LakeIOManager(dg.IOManager):
 
 
 def publish(
-    lake: Lake, engine: DuckDBEngine, table: Table, staged: Staged
+    lake: Lake, engine: DuckDBEngine, policy: Policy, table: Table, staged: Staged
 ) -> dict[date, dict[str, Any]]:
     """Make finished files the content of their partitions, if all of them keep the contract.
 
@@ -136,15 +143,17 @@ def publish(
             uri=lake.storage.uri(lake.partition_key(table, day)),
             size=sizes[day],
             sql=staged.sql,
+            policy=policy,
         )
         for day in staged.files
     }
 
 
-@dg.io_manager(required_resource_keys={"lake", "engine"})
+@dg.io_manager(required_resource_keys={"lake", "engine", "policy", "catalog"})
 def lake_io_manager(context: dg.InitResourceContext) -> LakeIOManager:
     """Keeps the registry's tables in the lake."""
-    return LakeIOManager(context.resources.lake, context.resources.engine)
+    found = context.resources
+    return LakeIOManager(found.lake, found.engine, found.policy, found.catalog)
 
 
 def _to_pandas(table: Table, rows: ir.Table) -> pd.DataFrame:

@@ -1,19 +1,22 @@
 """The jobs that people, sensors and schedules start."""
 
 from collections.abc import Callable, Iterable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
 
-from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.assets.definitions import needs_of
+from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake
+from stedi_assets.privacy.erasure import as_lines, begin, find, finish
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import Stale, reconcile
-from stedi_assets.resources import landed_now
-from stedi_assets.tables import Source, Table, landing_table, rejects_table
+from stedi_assets.resources import landed_and_left_alone, landed_now
+from stedi_assets.tables import TABLES, Source, Table, Zone, landing_table, rejects_table
 
 SETTLED_AFTER = timedelta(seconds=5)
 """A landing file that was written less than this ago may still be written to."""
@@ -32,9 +35,9 @@ BRING_UP_TO_DATE = dg.define_asset_job(
 
 def tables_after(sources: Iterable[Source]) -> list[str]:
     """The names of the tables that hang on the landing files of some sources."""
-    found = {table(source).name for source in sources for table in (landing_table, rejects_table)}
-    for name, definition in DEFINITIONS.items():
-        if found & definition.needs.keys():
+    found = {of(source).name for source in sources for of in (landing_table, rejects_table)}
+    for name, table in TABLES.items():
+        if table.zone is not Zone.LANDING and found & needs_of(name).keys():
             found.add(name)
     return sorted(found)
 
@@ -72,27 +75,90 @@ def make_again(
     config: What,
     lake: dg.ResourceParam[Lake],
     engine: dg.ResourceParam[DuckDBEngine],
+    policy: dg.ResourceParam[Policy],
+    catalog: dg.ResourceParam[Catalog],
 ) -> None:
     """Finds partitions that do not hold what their definition gives, and makes them again."""
+    _make_again(context, config, lake, engine, policy)
+    catalog.match()  # at the end, for the lake is to be right whether or not the catalog answers
+
+
+def _make_again(
+    context: dg.OpExecutionContext, config: What, lake: Lake, engine: DuckDBEngine, policy: Policy
+) -> None:
     tell: Callable[[Any], None] = (
         context.log_event
     )  # which takes check evaluations, but not by type
     made: dict[Table, set[date]] = {}
 
     def replace(table: Table, staged: Staged) -> None:
-        for day, figures in publish(lake, engine, table, staged).items():
+        for day, figures in publish(lake, engine, policy, table, staged).items():
             tell(dg.AssetMaterialization(table.name, metadata=figures, partition=day.isoformat()))
             made.setdefault(table, set()).add(day)
 
     landed = landed_now(lake, timedelta(0) if config.unsettled else SETTLED_AFTER)
-    found = reconcile(lake, engine, landed, replace, everything=config.everything, only=config.has)
+    found = reconcile(
+        lake, engine, policy, landed, replace, everything=config.everything, only=config.has
+    )
     for table, days in made.items():
-        for evaluation in evaluations(lake, engine, table, sorted(days)):
+        for evaluation in evaluations(lake, engine, policy, table, sorted(days)):
             tell(evaluation)
     left = [stale for stale in found if stale.held_back or not config.has(stale)]
     for state in (found, left) if found else (left,):
         for evaluation in up_to_date_evaluations(state):
             tell(evaluation)
+
+
+class Whom(dg.Config):
+    """Whom to erase. The email stays in this configuration alone.
+
+    Attributes:
+        email: of the person.
+        asked_by: who asks for it; stands in the receipt, and must not name the person.
+        dry_run: whether to tell what would be erased, and change nothing.
+    """
+
+    email: str
+    asked_by: str
+    dry_run: bool = False
+
+
+@dg.op(tags={"kind": "duckdb"})
+def forget_person(
+    context: dg.OpExecutionContext,
+    config: Whom,
+    lake: dg.ResourceParam[Lake],
+    engine: dg.ResourceParam[DuckDBEngine],
+    policy: dg.ResourceParam[Policy],
+) -> None:
+    """Finds everything of a person, tells how much it is, erases it and looks again."""
+    found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), config.email)
+    for line in as_lines(found):
+        context.log.info(line.strip())
+    if not (found.anything or found.by_hand):
+        context.log.info("Nothing of the person is in the lake.")
+    if found.by_hand and not found.anything:
+        raise dg.Failure("Something of the person is to be mended by hand.", allow_retries=False)
+    if config.dry_run or not found.anything:
+        return
+    begin(lake, engine, found, config.asked_by, datetime.now(UTC))
+    _make_again(context, What(everything=False, unsettled=True), lake, engine, policy)
+    receipt = finish(lake, engine, landed_now(lake), found, datetime.now(UTC))
+    if receipt.left:
+        raise dg.Failure(
+            "Something of the person is left: "
+            + "; ".join(f"{where}: {what}" for where, what in receipt.left.items()),
+            allow_retries=False,
+        )
+
+
+@dg.job(
+    name="forget",
+    description="Erases everything of a person, in every zone, and keeps it out from then on.",
+    tags=ONE_AT_A_TIME,
+)
+def FORGET() -> None:  # noqa: N802 - a job, as the others
+    forget_person()
 
 
 @dg.job(

@@ -21,10 +21,11 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from stedi_assets.assets.definition import Definition, Need
-from stedi_assets.engines.duckdb import Content, DuckDBEngine, Staged
+from stedi_assets.engines.duckdb import Content, DuckDBEngine, Noted, Staged
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import fingerprint
 from stedi_assets.landing.reader import Day, read_days, reading_sql
+from stedi_assets.privacy.suppression import kept_out
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
 
 _PORTION = 4_000_000
@@ -51,27 +52,23 @@ class Partition:
 Partitions = Mapping[date, Partition]
 
 
-_known: dict[tuple[Path, str, str], Partition] = {}
-"""What `stored_partitions` found, by root, key and version: who asks again in the same process need
-not open thousands of files again."""
+_known: dict[tuple[Path, str], Noted] = {}
+"""What `stored_partitions` found, by path and version: who asks again in the same process need not
+open thousands of files again."""
 
 
 def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[date, Partition]:
     """The published partitions of a table, but for damaged files and those of somebody else."""
-    files = {
-        day: ((lake.storage.root, file.key, file.version), file)
-        for day, file in lake.partitions(table).items()
+    files = lake.partitions(table)
+    paths = dict(zip(files, lake.storage.fetch_all(files.values()), strict=True))
+    keys = {day: (paths[day], file.version) for day, file in files.items()}
+    noted = engine.noted({day: paths[day] for day, key in keys.items() if key not in _known})
+    _known.update({keys[day]: notes for day, notes in noted.items()})
+    return {
+        day: Partition(*key, notes.stamp, notes.content)
+        for day, key in keys.items()
+        if (notes := _known.get(key))
     }
-    unknown = {
-        day: lake.storage.fetch(file.key)
-        for day, (known, file) in files.items()
-        if known not in _known
-    }
-    noted = engine.noted(unknown)
-    for day, notes in noted.items():
-        known, file = files[day]
-        _known[known] = Partition(unknown[day], file.version, notes.stamp, notes.content)
-    return {day: _known[known] for day, (known, _) in files.items() if known in _known}
 
 
 def files_with_rows(partitions: Partitions) -> dict[date, Path]:
@@ -105,11 +102,11 @@ def make_landing(
     """
     files = {day: landed.get(day, []) for day in days}
     stamps = landing_stamps(engine, source, files)
+    paths = iter(lake.storage.fetch_all([file for of in files.values() for file in of]))
     wanted = {
-        day: Day({file.key: lake.storage.fetch(file.key) for file in of}, stamps[day])
-        for day, of in files.items()
+        day: Day({file.key: next(paths) for file in of}, stamps[day]) for day, of in files.items()
     }
-    rows, rejects = read_days(engine, source, wanted)
+    rows, rejects = read_days(engine, source, wanted, kept_out(lake, engine))
     sql = reading_sql(engine, source)
     return (
         engine.sealed(landing_table(source), rows, sql),
@@ -310,14 +307,13 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
 
 def _alone(upstream: Upstream, days: Collection[date]) -> set[date]:
     """The days that can be made several at once, each by itself."""
+    readings = [table.name for table in upstream.definition.reads(Need.SAME_MOMENTS)]
     return {
         day
         for day in days
         if upstream.size(day) <= _PORTION // 2
-        and all(
-            upstream.needed(day)[table.name] <= {day}
-            for table in upstream.definition.reads(Need.SAME_MOMENTS)
-        )
+        for needed in [upstream.needed(day)]
+        if all(needed[name] <= {day} for name in readings)
     }
 
 

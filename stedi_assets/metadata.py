@@ -7,7 +7,10 @@ from typing import Any
 
 import dagster as dg
 
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.assets.lineage import lineage
 from stedi_assets.engines.duckdb import FileStatistics
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.tables import Table
 
 
@@ -30,8 +33,24 @@ def column_schema(table: Table) -> dg.TableSchema:
     )
 
 
+@cache
+def column_lineage(table: Table, policy: Policy) -> dg.TableColumnLineage:
+    """From which columns a table's columns come; from none, where it is read from landing files."""
+    definition = DEFINITIONS[policy].get(table.name)
+    return dg.TableColumnLineage(
+        {
+            column: [
+                dg.TableColumnDep(dg.AssetKey(origin.table), origin.column)
+                for origin in sorted(origins)
+            ]
+            for column, origins in (lineage(definition) if definition else {}).items()
+            if column in table.column_names
+        }
+    )
+
+
 def of_partition(
-    table: Table, statistics: FileStatistics, *, uri: str, size: int, sql: str
+    table: Table, statistics: FileStatistics, *, uri: str, size: int, sql: str, policy: Policy
 ) -> dict[str, Any]:
     """The figures of one materialized partition.
 
@@ -41,12 +60,15 @@ def of_partition(
         uri: where it is.
         size: of its file, in bytes.
         sql: the query that made it.
+        policy: under which the lake is kept.
     """
     figures: dict[str, Any] = {
         "dagster/partition_row_count": statistics.rows,
         "dagster/column_schema": column_schema(table),
+        "dagster/column_lineage": column_lineage(table, policy),
         "dagster/uri": uri,
         "bytes": size,
+        "policy": policy.value,
         "nulls": dict(statistics.nulls),
         "sql": dg.MetadataValue.md(f"```sql\n{sql}\n```"),
     }

@@ -15,7 +15,7 @@ from datetime import date
 
 import duckdb
 
-from stedi_assets.assets.definition import Need
+from stedi_assets.assets.definition import Definition, Need
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged, file_names, quoted
 from stedi_assets.lake import Lake
@@ -28,6 +28,8 @@ from stedi_assets.making import (
     make,
     make_landing,
 )
+from stedi_assets.privacy.policies import Policy
+from stedi_assets.privacy.suppression import count_kept_out
 from stedi_assets.remembered import Remembered
 from stedi_assets.tables import (
     MOST_REJECTED,
@@ -92,20 +94,25 @@ class NotReconciledError(Exception):
 
 
 def settled(
-    lake: Lake, engine: DuckDBEngine, landed: Landed, made_by_runs: Collection[tuple[str, date]]
+    lake: Lake,
+    engine: DuckDBEngine,
+    policy: Policy,
+    landed: Landed,
+    made_by_runs: Collection[tuple[str, date]],
 ) -> bool:
     """Whether all is right, and nothing has to be made to see that; remembers it if so.
 
     Args:
         lake: to look at.
         engine: to compute with.
+        policy: whose definitions its tables follow.
         landed: its landing files.
         made_by_runs: table names and dates of the partitions that runs have just made, to the end;
             their rows need not be read.
     """
     memory = Remembered(lake, engine)
     try:
-        found = _examine(lake, engine, landed, memory, False, made_by_runs, made_by_runs)
+        found = _examine(lake, engine, policy, landed, memory, False, made_by_runs, made_by_runs)
     except _NotSettledError:
         return False
     if found.stale:
@@ -129,9 +136,28 @@ def unread(lake: Lake, engine: DuckDBEngine, landed: Landed) -> dict[Source, dic
     }
 
 
+def landing_partitions(
+    lake: Lake, engine: DuckDBEngine, landed: Landed
+) -> dict[str, dict[date, Partition]]:
+    """What the landing tables and the rejects hold when they are put right, by table.
+
+    Partitions that are not right are made in the engine's private folder. Changes nothing.
+
+    Args:
+        lake: to look at.
+        engine: to compute with.
+        landed: its landing files.
+    """
+    examiner = _Examiner(lake, engine, landed, Remembered(lake, engine), True, (), None)
+    for source in Source:
+        examiner.look_at_landing(source)
+    return examiner.found.partitions
+
+
 def examine(
     lake: Lake,
     engine: DuckDBEngine,
+    policy: Policy,
     landed: Landed,
     *,
     everything: bool = True,
@@ -141,16 +167,18 @@ def examine(
     Args:
         lake: to look at.
         engine: to compute with.
+        policy: whose definitions its tables follow.
         landed: its landing files.
         everything: whether the rows of all partitions are read, or those only of files that are
             not the ones that were found right before.
     """
-    return _examine(lake, engine, landed, Remembered(lake, engine), everything, ())
+    return _examine(lake, engine, policy, landed, Remembered(lake, engine), everything, ())
 
 
 def reconcile(
     lake: Lake,
     engine: DuckDBEngine,
+    policy: Policy,
     landed: Landed,
     publish: Callable[[Table, Staged], object],
     *,
@@ -162,6 +190,7 @@ def reconcile(
     Args:
         lake: to put right.
         engine: to compute with.
+        policy: whose definitions its tables follow.
         landed: its landing files.
         publish: makes finished files the content of their partitions.
         everything: see `examine`.
@@ -177,7 +206,7 @@ def reconcile(
     first: list[Stale] | None = None
     made: set[tuple[str, date]] = set()
     while True:
-        found = _examine(lake, engine, landed, memory, everything, made)
+        found = _examine(lake, engine, policy, landed, memory, everything, made)
         first = found.stale if first is None else first
         todo = {
             (stale.table.name, stale.day)
@@ -205,6 +234,7 @@ def reconcile(
 def _examine(
     lake: Lake,
     engine: DuckDBEngine,
+    policy: Policy,
     landed: Landed,
     memory: Remembered,
     everything: bool,
@@ -214,8 +244,8 @@ def _examine(
     examiner = _Examiner(lake, engine, landed, memory, everything, but, made_by_runs)
     for source in Source:
         examiner.look_at_landing(source)
-    for name in DEFINITIONS:
-        examiner.look_at_derived(name)
+    for definition in DEFINITIONS[policy].values():
+        examiner.look_at_derived(definition)
     return examiner.found
 
 
@@ -276,16 +306,22 @@ class _Examiner:
         for table in tables:
             partitions = self.found.partitions[table.name]
             self.found.stamps[table.name] = {day: p.stamp for day, p in partitions.items()}
+        bad = {
+            day: rejected[day]
+            for day in rows.keys() & rejected.keys()
+            for count in [rejected[day].content.rows]
+            if count > MOST_REJECTED * (rows[day].content.rows + count)
+        }
+        kept_out = count_kept_out(self.engine, {day: of.path for day, of in bad.items()})
         self.held_back[tables[0].name] = {
             day
-            for day in rows.keys() & rejected.keys()
-            for bad in [rejected[day].content.rows]
-            if bad > MOST_REJECTED * (rows[day].content.rows + bad)
+            for day, of in bad.items()
+            for count in [of.content.rows - kept_out[day]]
+            if count > MOST_REJECTED * (rows[day].content.rows + count)
         }
 
-    def look_at_derived(self, name: str) -> None:
-        definition = DEFINITIONS[name]
-        table = definition.table
+    def look_at_derived(self, definition: Definition) -> None:
+        table, name = definition.table, definition.table.name
         whole, damaged = self._partitions(table)
         upstream = Upstream(self.engine, definition, self.found.partitions)
         rows = upstream.rows()

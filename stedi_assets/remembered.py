@@ -25,23 +25,27 @@ class Remembered:
     """What was right, and whom definitions let through then.
 
     The file's rows are those people, by the date of the record that says so: 64 bits of a hash of
-    their pseudonyms, which is enough to tell millions apart. Its note says which partitions were
+    their pseudonyms, which is enough to tell millions apart, and since when each consents, if that
+    matters to a definition (epoch milliseconds, else 0). Its note says which partitions were
     right: version of the file, checksum of the rows, stamp.
     """
 
     def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
         self.lake = lake
         self.engine = engine
-        self.file = lake.storage.fetch(_FILE)
         self.right: dict[str, dict[str, list[str]]] = {}
         engine.connection.execute(
             "CREATE OR REPLACE TEMP TABLE remembered "
-            f"(name VARCHAR, {PARTITION} DATE, person_id UBIGINT, device_id UBIGINT)"
+            f"(name VARCHAR, {PARTITION} DATE, person_id UBIGINT, device_id UBIGINT, "
+            "since BIGINT)"
         )
+        found = lake.storage.find(_FILE)
+        files = {date.min: lake.storage.fetch(found)} if found else {}
         try:
-            noted = json.loads(engine.notes({date.min: self.file})[date.min]["remembered"])
+            noted = json.loads(engine.notes(files)[date.min]["remembered"])
             engine.connection.execute(
-                "INSERT INTO remembered FROM read_parquet($file)", {"file": file_names([self.file])}
+                "INSERT INTO remembered FROM read_parquet($file)",
+                {"file": file_names(files.values())},
             )
             if noted["made_with"] == self._made_with():
                 self.right = {
@@ -60,8 +64,7 @@ class Remembered:
         """Changes with the rows of the file, the hash and the key of pseudonyms."""
         probe = _HIDDEN.format("''")
         ((rows, total, probed),) = self.engine.connection.execute(
-            f"SELECT count(*), sum(hash(name, {PARTITION}, person_id, device_id)), {probe} "
-            "FROM remembered"
+            f"SELECT count(*), sum(hash(name, {PARTITION}, {_WHO})), {probe} FROM remembered"
         ).fetchall()
         return f"{rows} {total} {probed}"
 
@@ -116,18 +119,12 @@ class Remembered:
         execute(f"CREATE OR REPLACE TEMP TABLE after AS {self._people(upstream, days)}")
         execute(
             "CREATE OR REPLACE TEMP TABLE before AS "
-            "SELECT DISTINCT person_id, device_id FROM remembered "
+            f"SELECT DISTINCT {_WHO} FROM remembered "
             f"WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
             {"name": name, "days": days},
         )
-        execute(
-            "CREATE OR REPLACE TEMP TABLE came AS FROM after ANTI JOIN before "
-            "USING (person_id, device_id)"
-        )
-        execute(
-            "CREATE OR REPLACE TEMP TABLE gone AS FROM before ANTI JOIN after "
-            "USING (person_id, device_id)"
-        )
+        execute(f"CREATE OR REPLACE TEMP TABLE came AS FROM after ANTI JOIN before USING ({_WHO})")
+        execute(f"CREATE OR REPLACE TEMP TABLE gone AS FROM before ANTI JOIN after USING ({_WHO})")
         ((count,),) = execute(
             "SELECT (SELECT count(*) FROM came) + (SELECT count(*) FROM gone)"
         ).fetchall()
@@ -193,7 +190,7 @@ class Remembered:
                 {"name": name, "days": days},
             )
             execute(
-                f"INSERT INTO remembered SELECT $name, {PARTITION}, person_id, device_id "
+                f"INSERT INTO remembered SELECT $name, {PARTITION}, {_WHO} "
                 f"FROM ({self._people(upstream, days)})",
                 {"name": name},
             )
@@ -228,11 +225,13 @@ class Remembered:
         has_device = "serialnumber" in people.columns
         device = "serialnumber" if has_device else "NULL::VARCHAR"
         device_id = _HIDDEN.format("serialnumber") if has_device else "0::UBIGINT"
+        since = "since" if "since" in people.columns else "0::BIGINT AS since"
         return (
             f"SELECT {PARTITION}, person, {device} AS serialnumber, "
-            f"{_HIDDEN.format('person')} AS person_id, {device_id} AS device_id "
+            f"{_HIDDEN.format('person')} AS person_id, {device_id} AS device_id, {since} "
             f"FROM ({self.engine.sql(people)})"
         )
 
 
+_WHO = "person_id, device_id, since"
 _HIDDEN = "hash(pseudonym({}))"

@@ -6,6 +6,7 @@ The only module that reads the environment. What of it are Dagster resources: `r
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -13,15 +14,33 @@ from pathlib import Path
 
 import duckdb
 
+from stedi_assets.catalog.catalog import Catalog, NoCatalog
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.lake import Lake
+from stedi_assets.lake import Lake, LocalStorage
 from stedi_assets.landing.files import Landed, look
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.pseudonyms import local_key
 
 
 def lake_root() -> str:
     """Where the lake is: `STEDI_LAKE`, by default the folder `lake` in the working directory."""
     return os.environ.get("STEDI_LAKE") or "lake"
+
+
+def cache_folder() -> Path:
+    """Where copies of a lake on S3 are: `STEDI_CACHE`, by default `stedi` in the user's cache."""
+    of_user = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(os.environ.get("STEDI_CACHE") or f"{of_user}/stedi")
+
+
+def glue_database() -> str | None:
+    """The database of Glue that runs tell of tables and partitions: `STEDI_GLUE_DATABASE`."""
+    return os.environ.get("STEDI_GLUE_DATABASE") or None
+
+
+def athena_workgroup() -> str | None:
+    """The workgroup in which Athena counts what was published: `STEDI_ATHENA_WORKGROUP`."""
+    return os.environ.get("STEDI_ATHENA_WORKGROUP") or None
 
 
 def start_date() -> date:
@@ -35,6 +54,20 @@ def start_date() -> date:
         return date.fromisoformat(value)
     except ValueError:
         raise ValueError(f"STEDI_START_DATE is {value!r}: set it to a date, YYYY-MM-DD") from None
+
+
+def policy() -> Policy:
+    """The consent policy under which the lake is kept: `STEDI_POLICY`, by default `reference`.
+
+    Raises:
+        ValueError: there is no such policy.
+    """
+    value = os.environ.get("STEDI_POLICY") or Policy.REFERENCE
+    try:
+        return Policy(value)
+    except ValueError:
+        known = " or ".join(Policy)
+        raise ValueError(f"STEDI_POLICY is {value!r}: set it to {known}") from None
 
 
 def dagster_home() -> str | None:
@@ -60,8 +93,44 @@ def batch_events() -> None:
 
 
 def pseudonym_key(lake: Lake) -> str:
-    """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else the lake's own key."""
-    return os.environ.get("STEDI_PSEUDONYM_KEY") or local_key(lake.storage.root)
+    """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else a local lake's own key.
+
+    Raises:
+        ValueError: the lake is on S3, and the key is not set.
+    """
+    if key := os.environ.get("STEDI_PSEUDONYM_KEY"):
+        return key
+    if isinstance(lake.storage, LocalStorage):
+        return local_key(lake.storage.root)
+    raise ValueError(
+        "STEDI_PSEUDONYM_KEY is not set: set it to a secret, and keep that, for another one gives "
+        f"everybody another pseudonym. It is not kept in {lake.storage.uri()}: whoever reads the "
+        "tables there could tell by it whose rows they are."
+    )
+
+
+def open_catalog(lake: Lake, database: str | None) -> Catalog:
+    """The catalog that is told of a lake's tables and partitions.
+
+    Args:
+        lake: whose they are.
+        database: of Glue; without one nobody is told.
+
+    Raises:
+        ValueError: Glue's readers do not find the lake.
+        CatalogError: the catalog cannot be set up.
+    """
+    if not database:
+        return NoCatalog()
+    if isinstance(lake.storage, LocalStorage):
+        raise ValueError(
+            f"STEDI_GLUE_DATABASE is {database!r}, and the lake is {lake.storage.uri()}: who finds "
+            "a table in Glue cannot read it there. Set STEDI_LAKE to s3://bucket/prefix, or unset "
+            "STEDI_GLUE_DATABASE."
+        )
+    from stedi_assets.catalog.glue import open_glue  # boto3 takes a second to import
+
+    return open_glue(database, lake, start_date())
 
 
 def landed_now(lake: Lake, settled_after: timedelta = timedelta(0)) -> Landed:
@@ -74,10 +143,19 @@ def landed_now(lake: Lake, settled_after: timedelta = timedelta(0)) -> Landed:
     return look(lake, start_date(), datetime.now(UTC), settled_after)
 
 
+def landed_and_left_alone(lake: Lake, settled_after: timedelta) -> Landed:
+    """The same, after waiting once for files that may still be written to."""
+    landed = landed_now(lake, settled_after)
+    if landed.growing:
+        time.sleep(settled_after.total_seconds())
+        landed = landed_now(lake, settled_after)
+    return landed
+
+
 def duckdb_settings() -> dict[str, str]:
     """DuckDB's settings.
 
-    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the lake's disk.
+    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the disk.
     """
     return {"memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"}
 
@@ -91,6 +169,7 @@ def in_memory() -> duckdb.DuckDBPyConnection:
 def open_engine(
     lake: Lake, connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] = in_memory
 ) -> Iterator[DuckDBEngine]:
-    """An engine over the lake, with a private folder on the lake's disk."""
+    """An engine over the lake, with a private folder from `staging`."""
+    key = pseudonym_key(lake)
     with lake.staging() as folder, connect() as connection:
-        yield DuckDBEngine(connection, pseudonym_key(lake), folder)
+        yield DuckDBEngine(connection, key, folder)

@@ -6,12 +6,18 @@ Dagster's own launcher, but for the second.
 from __future__ import annotations
 
 import os
+import socket
 
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 PROCESS = "stedi/process"
-"""The tag of a run that no server started: the number of its process."""
+"""The tag of a run that no server started: the number of its process, and the machine's name."""
+
+
+def this_process() -> str:
+    """The value of that tag for a run in this process."""
+    return f"{os.getpid()}@{socket.gethostname()}"
 
 
 class WatchfulRunLauncher(DefaultRunLauncher):
@@ -49,9 +55,12 @@ class WatchfulRunLauncher(DefaultRunLauncher):
 
 
 def _is_there(process: str) -> bool:
-    """Whether there is a process of that number on this machine; yes, where it is not known."""
+    """Whether there is a process on this machine; yes, where it is not known, as on another one."""
+    number, _, machine = process.partition("@")
+    if machine != socket.gethostname():
+        return True
     try:
-        os.kill(int(process), 0)
+        os.kill(int(number), 0)
     except ProcessLookupError:
         return False
     except (ValueError, OSError):  # no number; or somebody else's process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from stedi_assets.definitions import defs
 from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
 from stedi_assets.lake.storage import locked
 from stedi_assets.resources import batch_events, dagster_home
-from stedi_assets.run_launcher import PROCESS
+from stedi_assets.run_launcher import PROCESS, this_process
 
 _NOT_QUEUED = dict.fromkeys(ONE_AT_A_TIME, "no place in the queue")
 """Instead of the jobs' tag: a run here waits for the lake by itself, and if it is killed, the runs
@@ -110,7 +109,7 @@ def _run(
             instance=instance,
             raise_on_error=False,
             run_id=run_id,
-            tags={**more.pop("tags", {}), **_NOT_QUEUED, PROCESS: str(os.getpid())},
+            tags={**more.pop("tags", {}), **_NOT_QUEUED, PROCESS: this_process()},
             **more,
         )
     return result.success

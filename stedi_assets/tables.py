@@ -71,6 +71,7 @@ class Column:
         personal: what kind of personal data it is.
         null_means: what a missing value says; empty where the column is required.
         key: the producers' own spelling in landing files; other cases are read as well.
+        generalises: of a column that tells less, the one that would name a person.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Column:
     personal: Personal = Personal.NONE
     null_means: str = ""
     key: str = ""
+    generalises: str = ""
 
     @property
     def required(self) -> bool:
@@ -392,6 +394,7 @@ TABLES: dict[str, Table] = {
                     "The year of the customer's birthday.",
                     Personal.GENERALISED,
                     null_means="no birthday, or one that begins with no year",
+                    generalises="birthday",
                 ),
                 _REGISTRATION,
                 _LAST_UPDATE,

@@ -15,6 +15,7 @@ from click.testing import CliRunner, Result
 from stedi_assets.cli import main
 from stedi_assets.lake import Lake
 from stedi_assets.tables import TABLES
+from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.landing_files import (
     counts_by_date,
     customer,
@@ -65,7 +66,7 @@ def files_of_tables(lake: Lake) -> dict[Path, tuple[int, int]]:
 def test_help_names_the_commands_and_the_setting(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
-    for word in ("run", "status", "reconcile", "counts", "sample", "STEDI_LAKE"):
+    for word in ("run", "status", "reconcile", "counts", "ddl", "sample", "STEDI_LAKE"):
         assert word in result.output
 
 
@@ -76,6 +77,7 @@ def test_help_names_the_commands_and_the_setting(flag: str) -> None:
         ("status", ["--format"]),
         ("reconcile", ["--dry-run"]),
         ("counts", ["--format"]),
+        ("ddl", ["--database", "has to be on S3"]),
         ("sample", ["--customers", "--days", "--seed"]),
     ],
 )
@@ -133,11 +135,65 @@ def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STEDI_LAKE", "s3://bucket")
+    monkeypatch.setenv("STEDI_LAKE", "gs://bucket")
     result = invoke(command)
     assert result.exit_code == 1
-    assert "STEDI_LAKE is 's3://bucket': only a local folder can be a lake" in result.stderr
+    assert "STEDI_LAKE is 'gs://bucket': a lake is a local folder or on S3." in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "sample"])
+def test_a_bucket_that_is_not_there_is_an_error_of_one_line(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("STEDI_LAKE", "s3://no-such-bucket/lake")
+    result = invoke(command)
+    assert result.exit_code == 1
+    assert "there is no bucket 'no-such-bucket' at http://127.0.0.1:" in result.stderr
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_bucket_without_a_lake_is_an_error_with_what_to_do(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEDI_LAKE", f"s3://{bucket.name}/lake")
+    result = invoke("run")
+    assert result.exit_code == 1
+    assert f"there is no lake at s3://{bucket.name}/lake. Set STEDI_LAKE" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts"])
+def test_a_lake_on_s3_without_a_key_of_pseudonyms_is_an_error_with_what_to_do(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    bucket.put("customer/landing/a.json")
+    monkeypatch.setenv("STEDI_LAKE", f"s3://{bucket.name}")
+    result = invoke(command)
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: STEDI_PSEUDONYM_KEY is not set: set it to a secret")
+    assert bucket.keys == ["customer/landing/a.json"]
+
+
+def test_a_sample_on_s3_is_the_same_as_in_a_folder_and_not_written_twice(
+    bucket: Bucket, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sample = ("sample", "--customers", "3", "--days", "2", "--seed", "5")
+    invoke(*sample)
+    files = [path for path in lake.storage.root.rglob("*") if path.is_file()]
+    monkeypatch.setenv("STEDI_LAKE", f"s3://{bucket.name}/lake")
+    result = invoke(*sample)
+    assert f"from 2023-08-06 into s3://{bucket.name}/lake." in result.stdout
+    for path in files:
+        key = f"lake/{path.relative_to(lake.storage.root)}"
+        stored = bucket.client.get_object(Bucket=bucket.name, Key=key)
+        assert stored["Body"].read() == path.read_bytes()
+    before = bucket.objects
+    assert len(before) == len(files)
+    result = invoke(*sample)
+    assert result.exit_code == 1
+    assert "already holds landing files" in result.stderr
+    assert bucket.objects == before
 
 
 @pytest.mark.parametrize("command", ["run", "status", "reconcile"])

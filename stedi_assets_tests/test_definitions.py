@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from stedi_assets.checks import keys_of_checks
 from stedi_assets.definitions import defs
 from stedi_assets.partitions import DAILY, EVERY_DATE, SINGLE_RUN, UP_TO_THIS_DATE
 from stedi_assets.tables import PARTITION, TABLES
@@ -88,8 +89,7 @@ def test_every_check_has_the_partitions_of_its_table_but_the_one_that_looks_at_a
 def test_the_job_that_brings_up_to_date_has_every_table_and_every_check_of_its_partitions() -> None:
     layer = defs.resolve_job_def("bring_up_to_date").asset_layer
     assert {key.to_user_string() for key in layer.executable_asset_keys} == TABLES.keys()
-    checks = {key.name for key in layer.asset_graph.asset_check_keys}
-    assert checks == {"consent", "no_nulls", "rejects", "row_count", "schema", "unique_key"}
+    assert layer.asset_graph.asset_check_keys == keys_of_checks(TABLES)
 
 
 def test_dagster_takes_from_the_settings_that_jobs_which_write_the_lake_run_one_at_a_time(

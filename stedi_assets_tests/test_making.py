@@ -26,6 +26,7 @@ from stedi_assets.making import (
     make_landing,
     stored_partitions,
 )
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import TABLES, Source
 from stedi_assets_tests.end_to_end.landing_files import (
@@ -38,6 +39,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     run,
     twin,
 )
+
+REFERENCE = DEFINITIONS[Policy.REFERENCE]
 
 FIFTH, SIXTH, SEVENTH, EIGHTH = (date(2023, 8, day) for day in (5, 6, 7, 8))
 
@@ -69,7 +72,7 @@ def upstream_of(
     of_customers = {day: partition(1, 1) for day in customers}
     return Upstream(
         engine,
-        DEFINITIONS["machine_learning_curated"],
+        REFERENCE["machine_learning_curated"],
         tables | {TRUSTED: of_customers, CURATED: of_customers, "customer_landing": {}},
     )
 
@@ -178,7 +181,7 @@ def test_the_dates_of_a_table_are_those_of_its_readings_or_of_what_it_filters(
     upstream = upstream_of(engine, {SEVENTH: EMPTY}, {SIXTH: (1, 2), SEVENTH: (1, 2)}, [EIGHTH])
     assert upstream.dates() == [SIXTH, SEVENTH]
     tables = {TRUSTED: {EIGHTH: partition(1, 1)}, PHONES: {SIXTH: partition(1, 1)}}
-    assert Upstream(engine, DEFINITIONS[CURATED], tables).dates() == [EIGHTH]
+    assert Upstream(engine, REFERENCE[CURATED], tables).dates() == [EIGHTH]
 
 
 # Stamps.
@@ -291,7 +294,7 @@ def test_of_a_table_that_depends_on_all_of_its_input_every_date_has_its_own_stam
 ) -> None:
     """By which the file of one date is told from that of another with the same rows."""
     tables = {TRUSTED: {FIFTH: partition(1, 1)}, PHONES: {SIXTH: partition(1, 1)}}
-    upstream = Upstream(engine, DEFINITIONS[CURATED], tables)
+    upstream = Upstream(engine, REFERENCE[CURATED], tables)
     before = upstream.stamps("", [FIFTH, SEVENTH])
     assert before[FIFTH][:2] == before[SEVENTH][:2]
     assert before[FIFTH] != before[SEVENTH]
@@ -380,7 +383,7 @@ def over_made(made: Lake) -> Iterator[DuckDBEngine]:
 
 def upstream_in(lake: Lake, engine: DuckDBEngine, name: str) -> Upstream:
     """What a table reads, as it is in the lake."""
-    definition = DEFINITIONS[name]
+    definition = REFERENCE[name]
     stored = {table: stored_partitions(lake, engine, TABLES[table]) for table in definition.needs}
     return Upstream(engine, definition, stored)
 
@@ -406,7 +409,7 @@ def test_views_show_what_the_dates_may_need_and_no_more(
     assert dates_in_view(over_made, DEVICES) == []
 
 
-@pytest.mark.parametrize("name", DEFINITIONS)
+@pytest.mark.parametrize("name", REFERENCE)
 def test_made_again_a_partition_holds_what_it_held_and_notes_what_it_noted(
     made: Lake, over_made: DuckDBEngine, name: str
 ) -> None:
@@ -422,7 +425,7 @@ def test_made_again_a_partition_holds_what_it_held_and_notes_what_it_noted(
 
 
 READINGS = {
-    name: [table.name for table in DEFINITIONS[name].reads(Need.SAME_MOMENTS)]
+    name: [table.name for table in REFERENCE[name].reads(Need.SAME_MOMENTS)]
     for name in (PHONES, DEVICES, "machine_learning_curated")
 }
 

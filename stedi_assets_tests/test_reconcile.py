@@ -22,9 +22,10 @@ from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake, open_lake
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import NotReconciledError, Stale, examine, reconcile, settled
 from stedi_assets.resources import landed_now, open_engine
-from stedi_assets.tables import TABLES, Table
+from stedi_assets.tables import TABLES, Table, Zone
 from stedi_assets_tests.end_to_end.histories import (
     DAYS,
     EDITS,
@@ -61,6 +62,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     twin,
 )
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
+
+REFERENCE = DEFINITIONS[Policy.REFERENCE]
 
 pytestmark = pytest.mark.long
 
@@ -140,9 +143,9 @@ def land_readings_of_ten(lake: Lake, day: str, version: str) -> None:
 
 def put_right(lake: Lake, engine: DuckDBEngine, *, everything: bool = True) -> list[Stale]:
     def put(table: Table, staged: Any) -> None:
-        publish(lake, engine, table, staged)
+        publish(lake, engine, Policy.REFERENCE, table, staged)
 
-    return reconcile(lake, engine, landed_now(lake), put, everything=everything)
+    return reconcile(lake, engine, Policy.REFERENCE, landed_now(lake), put, everything=everything)
 
 
 def of_other_columns(file: Path) -> None:
@@ -221,12 +224,12 @@ def test_status_names_exactly_the_damaged_partition_and_reconciliation_restores_
             is_table = how not in {"with another column", "of other columns"}
             in_file = rows_in(file) if is_table else Counter()
             expected[name] = difference(TABLES[name], in_file, rows[name][SEVENTH])
-            assert not settled(lake, engine, landed_now(lake), ())
-            assert figures(examine(lake, engine, landed_now(lake)).stale) == {
+            assert not settled(lake, engine, Policy.REFERENCE, landed_now(lake), ())
+            assert figures(examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale) == {
                 (name, SEVENTH): expected[name]
             }
             replace_bytes(file, before)
-        assert examine(lake, engine, landed_now(lake)).stale == []
+        assert examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale == []
         for name, file in damaged.items():
             DAMAGES[how](whole, name, file)
         found = put_right(lake, engine)
@@ -234,7 +237,7 @@ def test_status_names_exactly_the_damaged_partition_and_reconciliation_restores_
         assert {each.why for each in found if each.why == "missing"} == (
             {"missing"} if how == "deleted" else set()
         )
-        assert settled(lake, engine, landed_now(lake), ())
+        assert settled(lake, engine, Policy.REFERENCE, landed_now(lake), ())
     assert stored_rows(lake) == rows
     assert changed_files(lake, files) == {*damaged.values(), lake.storage.root / REMEMBERED}
 
@@ -261,7 +264,7 @@ def test_status_tells_rows_and_reason(
     lake = twin(whole.lake, tmp_path / "lake")
     DAMAGES[how](whole, "customer_trusted", file_of(lake, "customer_trusted", SEVENTH))
     with open_engine(lake) as engine:
-        (found,) = examine(lake, engine, landed_now(lake)).stale
+        (found,) = examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale
     assert (found.why, (found.missing, found.extra, found.changed)) == (why, expected)
     assert not found.held_back
 
@@ -318,9 +321,19 @@ def test_all_that_is_stored_can_be_lost(whole: Whole, tmp_path: Path) -> None:
 ANN, BOB = "ann@test.com", "bob@test.com"
 
 
+EACH_POLICY = pytest.mark.parametrize("policy", Policy)
+
+
 @pytest.fixture
-def world(lake: Lake) -> Iterator[World]:
-    made = World(Runner(lake.storage.root), KEY)
+def policy() -> Policy:
+    """That of a test which does not ask for each."""
+    return Policy.REFERENCE
+
+
+@pytest.fixture
+def world(lake: Lake, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setenv("STEDI_POLICY", policy)
+    made = World(Runner(lake.storage.root), KEY, policy)
     yield made
     made.runner.end()
 
@@ -349,12 +362,14 @@ def happen(world: World, *events: Event) -> None:
 
 def look(world: World, *, everything: bool = True) -> list[Stale]:
     landed = landed_now(world.lake)
-    return examine(world.lake, world.runner.engine, landed, everything=everything).stale
+    return examine(
+        world.lake, world.runner.engine, world.policy, landed, everything=everything
+    ).stale
 
 
 def finds_and_mends(world: World, expected: Found) -> list[Stale]:
-    """All ways to look find what is expected, and only that is written again."""
-    before = published(world.lake)
+    """All ways to look find what is expected, and only that is written again, by as many rows."""
+    before, rows = published(world.lake), stored_rows(world.lake)
     found = look(world)
     assert figures(found) == expected
     assert look(world, everything=False) == found
@@ -363,6 +378,11 @@ def finds_and_mends(world: World, expected: Found) -> list[Stale]:
     root = world.lake.storage.root
     assert changed_files(world.lake, before) - {root / REMEMBERED} == {
         file_of(world.lake, *partition) for partition in expected
+    }
+    after = stored_rows(world.lake)
+    assert expected == {
+        (name, day): difference(TABLES[name], rows[name][day], after[name][day])
+        for name, day in expected
     }
     world.is_right()
     is_reconciled(world)
@@ -379,17 +399,20 @@ READINGS_OF_ANN = {
 WITHOUT_ANN = dict.fromkeys(READINGS_OF_ANN, (0, 1, 0))
 
 
+@EACH_POLICY
 def test_a_late_consent_brings_all_earlier_readings_in(world: World) -> None:
     happen(world, *two_customers(consent=None), BringUpToDate(), CONSENTS, Run(NINTH, NINTH))
     found = finds_and_mends(world, {**READINGS_OF_ANN, ("customers_curated", NINTH): (1, 0, 0)})
     assert {each.why for each in found} == {"consent or device changed", "upstream rows changed"}
 
 
+@EACH_POLICY
 def test_a_withdrawn_consent_takes_all_earlier_readings_out(world: World) -> None:
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, Run(NINTH, NINTH))
     finds_and_mends(world, WITHOUT_ANN)
 
 
+@EACH_POLICY
 def test_a_consent_given_again_brings_them_back(world: World) -> None:
     again = comes("customer", NINTH, customer(ANN, "s1", updated=40, consent=35), name="two.json")
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, BringUpToDate())
@@ -397,6 +420,7 @@ def test_a_consent_given_again_brings_them_back(world: World) -> None:
     finds_and_mends(world, {**READINGS_OF_ANN, ("customers_curated", NINTH): (1, 0, 0)})
 
 
+@EACH_POLICY
 def test_withdrawn_and_given_again_between_two_looks_changes_no_reading(world: World) -> None:
     again = comes("customer", NINTH, customer(ANN, "s1", updated=40, consent=35), name="two.json")
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, Run(NINTH, NINTH))
@@ -409,6 +433,7 @@ def test_withdrawn_and_given_again_between_two_looks_changes_no_reading(world: W
     is_reconciled(world)
 
 
+@EACH_POLICY
 def test_what_follows_without_a_run_over_the_date_is_found_alike(world: World) -> None:
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS)
     found = look(world)
@@ -426,6 +451,92 @@ def test_what_follows_without_a_run_over_the_date_is_found_alike(world: World) -
     assert not world.settled()
     happen(world, Reconcile(everything=False))
     is_reconciled(world)
+
+
+def consents_since(moment: int, updated: int) -> Deliver:
+    record = customer(ANN, "s1", updated=updated, consent=moment)
+    return comes("customer", NINTH, record, name=f"{updated}.json")
+
+
+@pytest.mark.parametrize(
+    ("policy", "moment", "days"),
+    [
+        *((Policy.REFERENCE, moment, []) for moment in (99, 100, 101, 102)),
+        (Policy.STRICT, 99, []),
+        (Policy.STRICT, 100, []),
+        (Policy.STRICT, 101, [SIXTH]),
+        (Policy.STRICT, 102, [SIXTH, SEVENTH]),
+    ],
+)
+def test_under_the_strict_policy_a_consent_that_moves_takes_out_and_brings_back_what_lies_between(
+    world: World, moment: int, days: list[str]
+) -> None:
+    """Ann's readings are of 100 on the sixth, and of 101 on the seventh; Bob's stay."""
+    of_ann = [(name, day) for name, day in READINGS_OF_ANN if day in days]
+    curated = {("customers_curated", NINTH)} if len(days) == 2 else set()
+    happen(world, *two_customers(), BringUpToDate(), consents_since(moment, 20), Run(NINTH, NINTH))
+    found = moves(world, dict.fromkeys([*of_ann, *curated], (0, 1, 0)))
+    assert {each.why for each in found} <= {"consent or device changed", "upstream rows changed"}
+    happen(world, consents_since(5, 30), Run(NINTH, NINTH))
+    moves(world, dict.fromkeys([*of_ann, *curated], (1, 0, 0)))
+
+
+def moves(world: World, expected: Found) -> list[Stale]:
+    if expected:
+        return finds_and_mends(world, expected)
+    assert look(world) == []
+    before = published(world.lake)
+    happen(world, Reconcile(everything=False))
+    assert changed_files(world.lake, before) <= {world.lake.storage.root / REMEMBERED}
+    is_reconciled(world)
+    return []
+
+
+@EACH_POLICY
+def test_the_command_line_tells_what_a_withdrawal_takes_out_before_it_does(world: World) -> None:
+    happen(world, *two_customers(), BringUpToDate(), WITHDRAWS)
+    before, rows = published(world.lake), stored_rows(world.lake)
+    told = json.loads(succeeded(stedi(world.lake, "status", "--format", "json")))
+    assert published(world.lake) == before, "to look changes nothing"
+    figures_told = {
+        (each["table"], each["ingestion_date"]): (each["missing"], each["extra"], each["changed"])
+        for each in told["stale"]
+    }
+    assert figures_told.items() >= WITHOUT_ANN.items()
+    succeeded(stedi(world.lake, "reconcile"))
+    written = changed_files(world.lake, before) - {world.lake.storage.root / REMEMBERED}
+    assert written == {file_of(world.lake, *partition) for partition in figures_told}
+    after = stored_rows(world.lake)
+    assert figures_told == {
+        (name, day): difference(TABLES[name], rows[name][day], after[name][day])
+        for name, day in figures_told
+    }
+    assert not {ANN} & {str(value).strip().lower() for value in values_beyond_landing(after)}
+    world.is_right()
+
+
+def values_beyond_landing(tables: Tables) -> Iterator[object]:
+    for name, by_day in tables.items():
+        if TABLES[name].zone is not Zone.LANDING:
+            for rows in by_day.values():
+                for row in rows:
+                    yield from row
+
+
+@pytest.mark.parametrize("policy", [Policy.STRICT])
+def test_a_run_makes_no_row_from_before_the_consent_that_it_has_read(world: World) -> None:
+    """Ann's consent moves on and the device's reading comes late, both with the same run."""
+    happen(
+        world,
+        *two_customers(),
+        BringUpToDate(),
+        consents_since(101, 20),
+        comes("step_trainer", NINTH, device(100, "s1", distance=7)),
+        Run(NINTH, NINTH),
+    )
+    made = stored_rows(world.lake)
+    assert made["step_trainer_trusted"][NINTH] == Counter()
+    assert made["machine_learning_curated"][NINTH] == Counter()
 
 
 def test_another_device_of_a_customer_brings_its_readings_in_and_takes_the_old_ones_out(
@@ -485,6 +596,7 @@ def test_a_first_reading_makes_an_old_customer_and_the_device_curated(world: Wor
     )
 
 
+@EACH_POLICY
 def test_a_late_duplicate_moves_a_reading_to_the_earlier_date(world: World) -> None:
     late = comes("accelerometer", SIXTH, phone(ANN.upper(), 101), name="late.json")
     happen(world, *two_customers(), BringUpToDate(), late, Run(SIXTH, SIXTH))
@@ -570,12 +682,12 @@ def test_a_run_that_dies_while_it_restates_customers_is_put_right(
 def redefine(
     monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[ir.Table], ir.Table]
 ) -> None:
-    definition = DEFINITIONS[name]
+    definition = REFERENCE[name]
 
     def rows(**upstream: ir.Table) -> ir.Table:
         return change(definition.rows(**upstream))
 
-    monkeypatch.setitem(DEFINITIONS, name, replace(definition, rows=rows))
+    monkeypatch.setitem(REFERENCE, name, replace(definition, rows=rows))
 
 
 def test_a_changed_definition_is_followed_and_so_is_its_old_form(

@@ -10,9 +10,12 @@ import duckdb
 import pytest
 
 from stedi_assets import making
+from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake, open_lake
-from stedi_assets.reconcile import examine, reconcile, unread
+from stedi_assets.landing.files import Landed
+from stedi_assets.privacy.policies import Policy
+from stedi_assets.reconcile import Stale, examine, reconcile, unread
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import TABLES, Source
 from stedi_assets_tests.end_to_end.landing_files import (
@@ -26,6 +29,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     run,
     twin,
 )
+
+pytestmark = pytest.mark.long
 
 SIXTH, SEVENTH, EIGHTH = date(2023, 8, 6), date(2023, 8, 7), date(2023, 8, 8)
 CUSTOMER, ACCELEROMETER, STEP_TRAINER = Source
@@ -44,7 +49,7 @@ def to_read(lake: Lake) -> dict[Source, dict[date, str]]:
 def stale(lake: Lake) -> dict[tuple[str, date], str]:
     """The partitions that are not what they should be, and why."""
     with open_engine(lake) as engine:
-        found = examine(lake, engine, landed_now(lake)).stale
+        found = examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale
     whys = {(partition.table.name, partition.day): partition.why for partition in found}
     assert len(whys) == len(found), "a partition is told twice"
     return whys
@@ -53,8 +58,14 @@ def stale(lake: Lake) -> dict[tuple[str, date], str]:
 def put_right(lake: Lake) -> dict[tuple[str, date], str]:
     """Make again what is not as it should be; returns what was found."""
     with open_engine(lake) as engine:
-        found = reconcile(lake, engine, landed_now(lake), partial(publish, lake, engine))
+        found = reconcile_at(lake, engine, landed_now(lake))
     return {(partition.table.name, partition.day): partition.why for partition in found}
+
+
+def reconcile_at(lake: Lake, engine: DuckDBEngine, landed: Landed) -> list[Stale]:
+    """Make again what follows otherwise from landing files, as they were at some moment."""
+    publishing = partial(publish, lake, engine, Policy.REFERENCE)
+    return reconcile(lake, engine, Policy.REFERENCE, landed, publishing)
 
 
 def all_rows(lake: Lake) -> dict[str, object]:
@@ -445,11 +456,11 @@ def test_a_damaged_partition_of_a_date_whose_files_grow_is_made_again_with_its_o
     assert SIXTH in landed.growing
     with open_engine(up_to_date) as engine:
         assert unread(up_to_date, engine, landed)[ACCELEROMETER] == {}
-        assert reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine)) == []
+        assert reconcile_at(up_to_date, engine, landed) == []
     assert {name: rows_by_date(up_to_date, name) for name in TABLES} == before
     DAMAGES["other bytes"](file_of(up_to_date, damaged, "2023-08-06"))
     with open_engine(up_to_date) as engine:
-        reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine))
+        reconcile_at(up_to_date, engine, landed)
     rows, rejects = (
         rows_by_date(up_to_date, name)["2023-08-06"].total() - (before[name]["2023-08-06"].total())
         for name in ("accelerometer_landing", "accelerometer_rejects")
@@ -466,7 +477,7 @@ def test_a_file_that_comes_during_a_reconciliation_is_left_to_the_next_one(
     land(up_to_date, "accelerometer", "2023-08-06", phone("x@test.com", 2), name="3.json")
     before = rows_by_date(up_to_date, "accelerometer_landing")["2023-08-06"].total()
     with open_engine(up_to_date) as engine:
-        reconcile(up_to_date, engine, landed, partial(publish, up_to_date, engine))
+        reconcile_at(up_to_date, engine, landed)
     after = rows_by_date(up_to_date, "accelerometer_landing")["2023-08-06"].total()
     assert after == before + 1
     assert to_read(up_to_date) == {ACCELEROMETER: {SIXTH: CHANGED}}

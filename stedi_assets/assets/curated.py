@@ -53,7 +53,7 @@ def machine_learning_curated(
     """
     people = curated_people(customer_trusted, customers_curated)
     devices = people.select("serialnumber", "device_id").distinct()
-    phones = people.select("person", "subject_id", own_device=people.serialnumber)
+    phones = people.select("person", "subject_id", own_device_id=people.device_id)
     pairs = step_trainer_trusted.join(
         accelerometer_trusted,
         step_trainer_trusted.sensorreadingtime == accelerometer_trusted.timestamp,
@@ -70,6 +70,6 @@ def machine_learning_curated(
         "x",
         "y",
         "z",
-        same_customer=pairs.serialnumber == pairs.own_device,
+        same_customer=pairs.device_id == pairs.own_device_id,
         **{PARTITION: ibis.greatest(pairs[PARTITION], pairs[f"phone_{PARTITION}"])},
     )

@@ -34,9 +34,10 @@ class Definition:
         rows: takes the tables that it reads by their names.
         needs: the names of the tables that it reads, and what it needs of them.
         people: gives from those tables that are needed on every date what the definition takes
-            from them: `person`, or `person` and `serialnumber`, and the date of the row that says
-            so. A partition without rows of people who come or go stays the same. None where the
-            whole table depends on all of its input.
+            from them: `person`, if need be with `serialnumber` or `since` (when the consent
+            began, epoch milliseconds), and the date of the row that says so. A partition without
+            rows of people of whom that changes stays the same. None where the whole table depends
+            on all of its input.
     """
 
     table: Table

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
+import ibis.expr.types as ir
 
-from stedi_assets.assets.definition import Definition
+from stedi_assets.assets.definitions import DEFINITIONS, needs_of
 from stedi_assets.io_manager import IO_MANAGER_KEY
 from stedi_assets.metadata import column_schema
 from stedi_assets.partitions import DAILY, MAPPINGS, SINGLE_RUN
-from stedi_assets.tables import Table
+from stedi_assets.privacy.policies import Policy
+from stedi_assets.tables import TABLES, Table
 
 
 def about(table: Table) -> dict[str, Any]:
@@ -26,15 +28,21 @@ def about(table: Table) -> dict[str, Any]:
     }
 
 
-def derived_asset(definition: Definition) -> dg.AssetsDefinition:
-    """A table's definition as an asset."""
+def derived_asset(name: str) -> dg.AssetsDefinition:
+    """A table's definition as an asset: that of the policy under which a run keeps the lake."""
+
+    def rows(policy: dg.ResourceParam[Policy], **tables: ir.Table) -> ir.Table:
+        definition = DEFINITIONS[policy][name]
+        return definition(**{read: tables[read] for read in definition.needs})
+
     made: dg.AssetsDefinition = dg.asset(
+        name=name,
         ins={
-            name: dg.AssetIn(partition_mapping=MAPPINGS[need])
-            for name, need in definition.needs.items()
+            read: dg.AssetIn(partition_mapping=MAPPINGS[need])
+            for read, need in needs_of(name).items()
         },
         partitions_def=DAILY,
         backfill_policy=SINGLE_RUN,
-        **about(definition.table),
-    )(definition.rows)
+        **about(TABLES[name]),
+    )(rows)
     return made

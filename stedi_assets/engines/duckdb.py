@@ -219,9 +219,7 @@ class DuckDBEngine:
         query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
 
         def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
-            notes = {"stamp": stamps.get(day, "")}
-            path, _ = self.stage(table, day, query, notes, {"day": day}, connection)
-            return path
+            return self._stage_day(table, query, stamps, day, connection)
 
         if source == "definition":
             files = {day: stage(day, self.connection) for day in days}
@@ -253,12 +251,21 @@ class DuckDBEngine:
 
         def write(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
             bind(day, connection)
-            path, _ = self.stage(
-                table, day, query, {"stamp": stamps[day]}, {"day": day}, connection
-            )
-            return path
+            return self._stage_day(table, query, stamps, day, connection)
 
         return self.in_parallel(write, sorted(days))
+
+    def _stage_day(
+        self,
+        table: Table,
+        query: str,
+        stamps: Mapping[date, str],
+        day: date,
+        connection: duckdb.DuckDBPyConnection,
+    ) -> Path:
+        notes = {"stamp": stamps.get(day, "")}
+        path, _ = self.stage(table, day, query, notes, {"day": day}, connection)
+        return path
 
     def stage(
         self,
@@ -507,6 +514,11 @@ def quoted(name: str) -> str:
 def trimmed(text: str) -> str:
     """SQL for a text without blanks around it, as Ibis' `strip` has it."""
     return rf"trim({text}, E' \t\n\r\f\x0B')"
+
+
+def normalised(text: str) -> str:
+    """SQL for a text in lower case without blanks around it: who an email stands for."""
+    return f"lower({trimmed(text)})"
 
 
 def file_names(paths: Collection[Path]) -> list[str]:

@@ -1,6 +1,6 @@
 """Where tables live: paths, storage, and publishing whole partitions."""
 
 from stedi_assets.lake.lake import Lake, open_lake
-from stedi_assets.lake.storage import LocalStorage, StoredFile
+from stedi_assets.lake.storage import LocalStorage, Storage, StorageError, StoredFile
 
-__all__ = ["Lake", "LocalStorage", "StoredFile", "open_lake"]
+__all__ = ["Lake", "LocalStorage", "Storage", "StorageError", "StoredFile", "open_lake"]

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
 from pathlib import Path
 
-from stedi_assets.lake.storage import LocalStorage, StoredFile
+from stedi_assets.lake.storage import LocalStorage, Storage, StoredFile
 from stedi_assets.tables import PARTITION, TABLES, Source, Table
 
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
@@ -20,7 +20,7 @@ _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parque
 class Lake:
     """The tables and landing files below one root."""
 
-    def __init__(self, storage: LocalStorage) -> None:
+    def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._listed: dict[str, dict[date, StoredFile]] | None = None
 
@@ -40,24 +40,30 @@ class Lake:
             self._listed[table.name] = self._list(table)
         return dict(self._listed[table.name])
 
+    def has_partitions(self, table: Table) -> bool:
+        """Whether a table has any published partition; looks no further than to the first."""
+        if self._listed is not None and table.name in self._listed:
+            return bool(self._listed[table.name])
+        return any(True for _ in self._published(table))
+
     def _list(self, table: Table) -> dict[date, StoredFile]:
-        found: dict[date, StoredFile] = {}
+        return dict(sorted(self._published(table)))
+
+    def _published(self, table: Table) -> Iterator[tuple[date, StoredFile]]:
         for file in self.storage.list(table.path):
             if match := _PARTITION.fullmatch(file.key.removeprefix(table.path)):
                 with suppress(ValueError):  # digits that are no date
-                    found[date.fromisoformat(match[1])] = file
-        return dict(sorted(found.items()))
+                    yield date.fromisoformat(match[1]), file
 
     def fetch(self, table: Table, days: Container[date] | None = None) -> dict[date, Path]:
         """Local files with the published partitions of `days`, or of all days, in order.
 
         Days without a published partition are left out.
         """
-        return {
-            day: self.storage.fetch(file.key)
-            for day, file in self.partitions(table).items()
-            if days is None or day in days
+        files = {
+            day: file for day, file in self.partitions(table).items() if days is None or day in days
         }
+        return dict(zip(files, self.storage.fetch_all(files.values()), strict=True))
 
     def publish(self, table: Table, day: date, staged: Path) -> None:
         """Make a finished file the partition's content, in one step."""
@@ -84,18 +90,35 @@ class Lake:
         return self.storage.staging()
 
 
-def open_lake(root: str) -> Lake:
-    """The lake at `root`, a local folder, which need not exist yet."""
-    if "://" in root:
+def open_lake(root: str, cache: Path = Path("~/.cache/stedi")) -> Lake:
+    """The lake at `root`, which need not exist yet.
+
+    Args:
+        root: a local folder, or `s3://bucket/prefix`.
+        cache: below it lie the local copies of a lake on S3.
+
+    Raises:
+        ValueError: no lake can be there; says what to set.
+    """
+    storage: Storage
+    if root.startswith("s3://"):
+        from stedi_assets.lake.s3 import open_s3  # it takes a second to import
+
+        storage, setting = open_s3(root, cache), f"The cache of {root!r} is {str(cache)!r}"
+        remedy = "Set STEDI_CACHE to another path."
+    elif "://" in root:
         raise ValueError(
-            f"STEDI_LAKE is {root!r}: only a local folder can be a lake so far. Set it to a path."
+            f"STEDI_LAKE is {root!r}: a lake is a local folder or on S3. Set it to a path, or to "
+            "s3://bucket/prefix."
         )
-    lake = Lake(LocalStorage(Path(root)))
+    else:
+        storage, setting = LocalStorage(Path(root)), f"STEDI_LAKE is {root!r}"
+        remedy = "Choose another path."
     columns = {PARTITION, *(name for table in TABLES.values() for name in table.column_names)}
-    for folder in lake.storage.root.parts:
+    for folder in storage.folder.parts:
         if folder.partition("=")[0].lower() in columns and "=" in folder:
             raise ValueError(
-                f"STEDI_LAKE is {root!r}: readers of partitioned tables take the folder {folder!r} "
-                "for a column. Choose another path."
+                f"{setting}: readers of partitioned tables take the folder {folder!r} "
+                f"for a column. {remedy}"
             )
-    return lake
+    return Lake(storage)

@@ -1,6 +1,6 @@
-"""Storing whole files under keys: list, fetch, publish, remove, on a local folder.
+"""Storing whole files under keys: list, fetch, publish, remove; on a local folder.
 
-Knows nothing of tables or partitions.
+What any storage does is `Storage`; the one on S3 is in `s3.py`. Knows nothing of tables.
 """
 
 from __future__ import annotations
@@ -9,14 +9,27 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Protocol
 
 _STAGING = "_staging"
 _WRITING = "_writing"
+
+
+class StorageError(OSError):
+    """A storage that is not there, cannot be reached or refuses; says which and what to do."""
+
+
+class GoneError(StorageError, FileNotFoundError):
+    """A file that was replaced or removed since it was listed."""
+
+
+class BrokenOffError(StorageError):
+    """A file of which only a part came."""
 
 
 @dataclass(frozen=True)
@@ -28,19 +41,31 @@ class StoredFile:
         size: in bytes.
         modified: when its content last changed, UTC.
         version: changes whenever the content does.
+        version_id: of an old version, by which the storage knows it.
     """
 
     key: str
     size: int
     modified: datetime
     version: str
+    version_id: str | None = None
 
 
-class LocalStorage:
-    """A folder on a local disk. A file is replaced whole, in one step, or not at all."""
+class Storage(Protocol):
+    """Whole files under keys. One is replaced whole, in one step, or not at all.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    Everything raises `StorageError`, an `OSError`, where the storage does not answer or refuses.
+    """
+
+    @property
+    def folder(self) -> Path:
+        """The local folder below which `fetch` and `staging` give files."""
+
+    def uri(self, key: str = "") -> str:
+        """Where `key`, or the root, is, for people."""
+
+    def exists(self) -> bool:
+        """Whether there is anything at the root."""
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """All files below the folder `prefix`, at any depth; none where there is no such folder.
@@ -48,63 +73,79 @@ class LocalStorage:
         Raises:
             OSError: a folder cannot be read.
         """
-        with suppress(FileNotFoundError):
-            yield from self._below(os.path.join(self.root, prefix), prefix)  # noqa: PTH118
 
-    def _below(self, folder: str, key: str) -> Iterator[StoredFile]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # removed since the folder was read
-                    if entry.is_dir():
-                        yield from self._below(entry.path, f"{key}/{entry.name}")
-                    else:
-                        stat = entry.stat()
-                        yield StoredFile(
-                            f"{key}/{entry.name}",
-                            stat.st_size,
-                            datetime.fromtimestamp(stat.st_mtime, UTC),
-                            f"{stat.st_mtime_ns}-{stat.st_ino}",
-                        )
+    def find(self, key: str) -> StoredFile | None:
+        """The file of `key`, if there is one."""
 
-    def fetch(self, key: str) -> Path:
-        """A local file with the content of `key`; not to be written to."""
-        return self.root / key
+    def fetch(self, file: StoredFile) -> Path:
+        """A local file with the content of `file`; not to be written to.
 
-    def uri(self, key: str) -> str:
-        """Where `key` is, for people."""
-        return str(self.root / key)
+        It has the extensions of the key and, if the file lies in the folder of a partition, lies
+        in a folder of that name.
 
-    def publish(self, staged: Path, key: str) -> None:
+        Raises:
+            GoneError: it was replaced or removed since it was listed. A local file is not opened
+                here: whoever reads it reads what is there then, or finds it missing.
+        """
+
+    def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
+        """The same for several files, in their order; faster than one after the other."""
+
+    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
         """Make the finished file `staged`, from `staging`, the content of `key`.
 
         A reader sees the old content or the new one, also after a crash.
+
+        Args:
+            staged: may be gone afterwards.
+            key: whose content it becomes.
+            delivered: for a landing file that is written anew, when it came: `delivered` still
+                gives it, and what the system lets others do with the file stays.
         """
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(target)
+
+    def delivered(self, file: StoredFile) -> datetime:
+        """When a landing file came, UTC: it was last written by anybody but `publish`."""
 
     def remove(self, key: str) -> None:
-        """Remove `key`; nothing happens where there is none."""
-        (self.root / key).unlink(missing_ok=True)
+        """Remove `key`; nothing happens where there is none. Old versions stay."""
+
+    def old_versions(self, prefix: str = "") -> Iterator[StoredFile]:
+        """What the storage still has of files below a folder that were replaced or removed."""
+
+    def remove_version(self, file: StoredFile) -> None:
+        """Remove one of `old_versions` for good, and with the last one that the file ever was."""
+
+    def forget_cached(self) -> None:
+        """Remove all local copies of files; they are fetched again when they are needed."""
+
+    def writing(self) -> AbstractContextManager[None]:
+        """The only writer of the lake, after waiting for the one before; ends with the process."""
+
+    def staging(self) -> AbstractContextManager[Path]:
+        """A private folder for unfinished files, removed at the end.
+
+        What a killed process left behind is removed by the next one that comes here.
+        """
+
+
+class LocalFolder:
+    """A folder on a local disk in which one process writes and several have unfinished files."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """The only writer of the lake, after waiting for the one before; ends with the process."""
-        folder = self.root / _WRITING
+        """See `Storage`."""
+        folder = self.folder / _WRITING
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, wait=True):
             yield
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A private folder for unfinished files, removed at the end.
-
-        It lies on the lake's own disk, so that publishing is a rename. Its lock ends with the
-        process: what a killed process left behind is removed by the next one that comes here.
-        """
-        parent = self.root / _STAGING
+        """See `Storage`. The folder's lock ends with the process."""
+        parent = self.folder / _STAGING
         parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as at_end:
             with locked(parent, wait=True):
@@ -116,6 +157,93 @@ class LocalStorage:
                 at_end.enter_context(locked(folder))
                 at_end.callback(shutil.rmtree, folder)
             yield folder
+
+
+class LocalStorage(LocalFolder):
+    """A folder on a local disk. What is staged lies on the same one: publishing is a rename."""
+
+    @property
+    def root(self) -> Path:
+        """Where the files are."""
+        return self.folder
+
+    def uri(self, key: str = "") -> str:
+        """See `Storage`."""
+        return str(self.root / key)
+
+    def exists(self) -> bool:
+        """Whether the root is a folder."""
+        return self.root.is_dir()
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """See `Storage`."""
+        with suppress(FileNotFoundError):
+            yield from self._below(os.path.join(self.root, prefix), prefix)  # noqa: PTH118
+
+    def _below(self, folder: str, key: str) -> Iterator[StoredFile]:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):  # removed since the folder was read
+                    below = f"{key}/{entry.name}" if key else entry.name
+                    if entry.is_dir():
+                        yield from self._below(entry.path, below)
+                    else:
+                        yield _stored(below, entry.stat())
+
+    def find(self, key: str) -> StoredFile | None:
+        """See `Storage`."""
+        try:
+            return _stored(key, (self.root / key).stat())
+        except FileNotFoundError:
+            return None
+
+    def fetch(self, file: StoredFile) -> Path:
+        """See `Storage`: the file itself."""
+        return self.root / file.key
+
+    def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
+        """See `Storage`."""
+        return [self.root / file.key for file in files]
+
+    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
+        """See `Storage`."""
+        target = self.root / key
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if delivered:
+            moment = delivered.timestamp()
+            os.utime(staged, (moment, moment))
+            with suppress(FileNotFoundError):
+                shutil.copymode(target, staged)
+        with staged.open("rb") as file:
+            os.fsync(file.fileno())
+        staged.replace(target)
+
+    def delivered(self, file: StoredFile) -> datetime:
+        """See `Storage`."""
+        return file.modified
+
+    def remove(self, key: str) -> None:
+        """See `Storage`."""
+        (self.root / key).unlink(missing_ok=True)
+
+    def old_versions(self, prefix: str = "") -> Iterator[StoredFile]:
+        """None: a disk keeps no old versions."""
+        return iter(())
+
+    def remove_version(self, file: StoredFile) -> None:
+        """Nothing: there are none."""
+
+    def forget_cached(self) -> None:
+        """Nothing: there are no copies."""
+
+
+def _stored(key: str, stat: os.stat_result) -> StoredFile:
+    return StoredFile(
+        key,
+        stat.st_size,
+        datetime.fromtimestamp(stat.st_mtime, UTC),
+        f"{stat.st_mtime_ns}-{stat.st_ino}",
+    )
 
 
 @contextmanager

@@ -96,17 +96,21 @@ def files_by_date(
     for file in lake.landing_files(source):
         if not _is_hidden(file.key):
             try:
-                found[ingestion_date(file)].append(file)
+                found[ingestion_date(file, lake.storage.delivered)].append(file)
             except ValueError as error:
                 misplaced(str(error))
     return {day: sorted(found[day], key=lambda file: file.key) for day in sorted(found)}
 
 
-def ingestion_date(file: StoredFile) -> date:
+def ingestion_date(file: StoredFile, delivered: Callable[[StoredFile], datetime]) -> date:
     """The date on which a landing file came, UTC.
 
     `ingestion_date=YYYY-MM-DD` in its path says it; else the 13-digit epoch milliseconds that end
-    its name before the extension, as the producers write them; else its last modification.
+    its name before the extension, as the producers write them; else when it was delivered.
+
+    Args:
+        file: the landing file.
+        delivered: says when it was; asked only if its path does not say it.
 
     Raises:
         ValueError: the path says `ingestion_date=` and then no date.
@@ -123,7 +127,7 @@ def ingestion_date(file: StoredFile) -> date:
     stem = _EXTENSIONS.sub("", file.key.rsplit("/", 1)[-1])
     if in_name := _MILLISECONDS.search(stem):
         return datetime.fromtimestamp(int(in_name[0]) / 1000, UTC).date()
-    return file.modified.date()
+    return delivered(file).date()
 
 
 def fingerprint(files: Iterable[StoredFile]) -> str:

@@ -23,10 +23,16 @@ from stedi_assets.engines.duckdb import (
     quoted,
     trimmed,
 )
-from stedi_assets.landing.records import UnreadableFileError, count_lines, records
+from stedi_assets.landing.records import (
+    BATCH,
+    UnreadableFileError,
+    count_lines,
+    records,
+    write_without,
+)
+from stedi_assets.privacy.suppression import ERASED, is_erased, mentions_erased
 from stedi_assets.tables import Column, Source, Table, landing_table, rejects_table
 
-_BATCH = 20_000
 _LARGE = 2_000_000
 """Bytes of landing files that take longer to read than a query takes to plan."""
 _LINES = "newline_delimited"
@@ -46,7 +52,7 @@ class Day:
 
 
 def read_days(
-    engine: DuckDBEngine, source: Source, days: Mapping[date, Day]
+    engine: DuckDBEngine, source: Source, days: Mapping[date, Day], kept_out: str = ""
 ) -> tuple[dict[date, Path], dict[date, Path]]:
     """Read landing files of one source.
 
@@ -54,6 +60,7 @@ def read_days(
         engine: runs the queries and stages the result.
         source: whose files they are.
         days: the files by ingestion date.
+        kept_out: the name of a table of whom erasures keep out; nobody without it.
 
     Returns:
         By date, two Parquet files, still to be sealed: the landing table's rows, and the rejects.
@@ -63,7 +70,7 @@ def read_days(
     """
     table, rejects = landing_table(source), rejects_table(source)
     plain = engine.in_parallel(
-        lambda together, connection: _DayReader(engine, table, connection).stage_plain(
+        lambda together, connection: _DayReader(engine, table, connection, kept_out).stage_plain(
             {day: days[day] for day in together}
         ),
         _together(days),
@@ -75,7 +82,8 @@ def read_days(
             if found:
                 rows[day], rejected[day] = found
             else:
-                records = _DayReader(engine, table, engine.connection).read(days[day].files)
+                reader = _DayReader(engine, table, engine.connection, kept_out)
+                records = reader.read(days[day].files)
                 notes = {"stamp": days[day].stamp, "records": str(records)}
                 rows[day], _ = engine.stage(table, day, "SELECT * FROM landed", notes)
                 rejected[day], _ = engine.stage(rejects, day, "SELECT * FROM rejected", notes)
@@ -108,6 +116,28 @@ def _count_records(file: Path) -> int:
         return 1
 
 
+def write_without_erased(
+    engine: DuckDBEngine, source: Source, file: Path, to: Path, kept_out: str
+) -> int:
+    """Write a landing file again, without the records of people that are to be erased.
+
+    Args:
+        engine: runs the queries.
+        source: whose file it is.
+        file: the landing file.
+        to: the file to write; its name ends as the other's does.
+        kept_out: the name of the table that says who is to be erased.
+
+    Returns:
+        How many records were left out.
+
+    Raises:
+        UnreadableFileError, OSError: as `write_without`.
+    """
+    reader = _DayReader(engine, landing_table(source), engine.connection, kept_out)
+    return write_without(file, to, reader.are_erased)
+
+
 def reading_sql(engine: DuckDBEngine, source: Source) -> str:
     """The query that reads a source's landing files where all records are good."""
     reader = _DayReader(engine, landing_table(source), engine.connection)
@@ -123,11 +153,16 @@ class _File:
 
 class _DayReader:
     def __init__(
-        self, engine: DuckDBEngine, table: Table, connection: duckdb.DuckDBPyConnection
+        self,
+        engine: DuckDBEngine,
+        table: Table,
+        connection: duckdb.DuckDBPyConnection,
+        kept_out: str = "",
     ) -> None:
         self.engine = engine
         self.connection = connection
         self.table = table
+        self.kept_out = kept_out
         self.keys = {column.name: column.key for column in table.columns}
         self._columns = ", ".join(map(quoted, table.column_names))
 
@@ -147,8 +182,7 @@ class _DayReader:
 
     def _read_together(self, files: Collection[Path]) -> None:
         """Put the rows of files into the temporary table `together`."""
-        if not self._shows_all_keys(files, self.keys):
-            raise duckdb.InvalidInputException("optional columns under unusual keys")
+        self._verify_keys(files, self.keys)
         rows = self.plain_rows(self.keys, file="filename") if files else no_rows(self.table)
         self.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE together AS {rows}",
@@ -158,25 +192,30 @@ class _DayReader:
     def _stage_plain(self, day: date, of: Day, together: bool) -> tuple[Path, Path] | None:
         notes = {"stamp": of.stamp}
         files = list(of.files.values())
-        query, names = self.plain_rows(self.keys), file_names(files)
-        if together:
-            query = "FROM together WHERE filename IN (SELECT unnest($files))"
-            query, names = f"SELECT {self._columns} {query}", list(map(str, files))
         try:
             lines = sum(map(count_lines, files))
-            if not together and files and not self._shows_all_keys(files, self.keys):
-                return None
+            if not files:
+                query, names = no_rows(self.table), None
+            elif together:
+                query = (
+                    f"SELECT {self._columns} FROM together "
+                    "WHERE filename IN (SELECT unnest($files))"
+                )
+                names = {"files": list(map(str, files))}
+            else:
+                self._verify_keys(files, self.keys)
+                query, names = self.plain_rows(self.keys), {"files": file_names(files)}
             rows, count = self.engine.stage(
                 self.table,
                 day,
-                query if files else no_rows(self.table),
+                query,
                 {**notes, "records": str(lines)},
-                {"files": names} if files else None,
+                names,
                 self.connection,
             )
         except (UnreadableFileError, *_BAD_FILE):
             return None
-        if count != lines:
+        if count != lines or self._holds_erased(self.table.name, {day: rows}):
             return None
         rejects = rejects_table(self.table.source)
         none, _ = self.engine.stage(
@@ -231,27 +270,43 @@ class _DayReader:
         paths = [file.path for file in files]
         self.connection.execute("BEGIN")
         try:
-            if not self._shows_all_keys(paths, keys):
-                raise duckdb.InvalidInputException("optional columns under unusual keys")
+            self._verify_keys(paths, keys)
             ((rows,),) = self.connection.execute(
                 f"INSERT INTO landed {self.plain_rows(keys, form)}", {"files": file_names(paths)}
             ).fetchall()
             if lines is not None and rows != lines:
                 raise duckdb.InvalidInputException("not a row for every line")
+            if self._holds_erased("landed"):
+                raise duckdb.InvalidInputException("records of people who were erased")
         except _BAD_FILE:
             self.connection.execute("ROLLBACK")
             return None
         self.connection.execute("COMMIT")
         return int(rows)
 
-    def _shows_all_keys(self, files: Collection[Path], keys: Mapping[str, str]) -> bool:
-        """Whether reading by `keys` sees every column that the files hold.
+    def _verify_keys(self, files: Collection[Path], keys: Mapping[str, str]) -> None:
+        """Look whether reading by `keys` sees every column that the files hold.
 
         A required column under a key of another case it misses, and fails. An optional one it
         would take for absent, so the keys have to be looked at.
+
+        Raises:
+            duckdb.InvalidInputException: it does not.
         """
         every_column_required = len(self.table.required_names) == len(self.table.columns)
-        return every_column_required or self._spelling(files) == keys
+        if not every_column_required and self._spelling(files) != keys:
+            raise duckdb.InvalidInputException("optional columns under unusual keys")
+
+    def _holds_erased(self, name: str, files: Mapping[date, Path] | None = None) -> bool:
+        """Whether the good rows of a table, or of files, are of people whom erasures keep out."""
+        if not self.kept_out:
+            return False
+        if files:
+            self.engine.create_view(self.table, files, self.connection)
+        found = self.connection.execute(
+            f"SELECT 1 FROM {name} WHERE {is_erased(self.table, name, self.kept_out)} LIMIT 1"
+        ).fetchall()
+        return bool(found)
 
     def _spelling(self, files: Collection[Path]) -> dict[str, str] | None:
         """The one key under which the files hold each column; None: more than one, or unreadable.
@@ -308,8 +363,8 @@ class _DayReader:
         self.connection.execute("BEGIN")
         try:
             found = records(path)
-            while batch := list(islice(found, _BATCH)):
-                self._judge(_as_text(key), batch)
+            while batch := list(islice(found, BATCH)):
+                self._insert_judged(_as_text(key), batch)
                 count += len(batch)
         except UnreadableFileError as error:
             self.connection.execute("ROLLBACK")
@@ -327,7 +382,28 @@ class _DayReader:
         )
         return 1
 
-    def _judge(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
+    def are_erased(self, batch: Sequence[tuple[int, str]]) -> list[bool]:
+        """Whether each of some records is of somebody who is to be erased."""
+        self._judge(batch)
+        found = self.connection.execute(
+            "SELECT coalesce(reason = $erased, false) FROM judged ORDER BY position",
+            {"erased": ERASED},
+        ).fetchall()
+        return [is_theirs for (is_theirs,) in found]
+
+    def _insert_judged(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
+        self._judge(batch)
+        self.connection.execute(
+            f"INSERT INTO landed SELECT {self._columns} FROM judged WHERE reason IS NULL"
+        )
+        self.connection.execute(
+            "INSERT INTO rejected SELECT $file, line, reason, "
+            "CASE WHEN reason <> $erased THEN record END FROM judged WHERE reason IS NOT NULL",
+            {"file": file, "erased": ERASED},
+        )
+
+    def _judge(self, batch: Sequence[tuple[int, str]]) -> None:
+        """Put records, their values and what is wrong with them into the table `judged`."""
         columns = self.table.columns
         candidates = ", ".join(
             f"list_filter(keys, lambda key: lower(key) = '{c.name}') AS {quoted(c.name + ' keys')}"
@@ -353,7 +429,8 @@ class _DayReader:
             f"""
             CREATE OR REPLACE TEMP TABLE judged AS
             WITH raw AS (
-                SELECT unnest($lines) AS line, unnest($texts) AS record
+                SELECT unnest($lines) AS line, unnest($texts) AS record,
+                       unnest(range(len($lines))) AS position
             ), parsed AS (
                 SELECT *, CASE WHEN json_valid(record) THEN CAST(record AS JSON) END AS json,
                        CASE WHEN json_type(json) = 'OBJECT' THEN json_keys(json) END AS keys
@@ -367,14 +444,13 @@ class _DayReader:
             """,
             {"lines": [line for line, _ in batch], "texts": [text for _, text in batch]},
         )
-        self.connection.execute(
-            f"INSERT INTO landed SELECT {self._columns} FROM judged WHERE reason IS NULL"
-        )
-        self.connection.execute(
-            "INSERT INTO rejected SELECT $file, line, reason, record FROM judged "
-            "WHERE reason IS NOT NULL",
-            {"file": file},
-        )
+        if self.kept_out:
+            self.connection.execute(
+                f"UPDATE judged SET reason = $erased "
+                f"WHERE {is_erased(self.table, 'judged', self.kept_out)} "
+                f"OR (reason IS NOT NULL AND {mentions_erased('record', self.kept_out)})",
+                {"erased": ERASED},
+            )
 
 
 def _as_text(key: str) -> str:

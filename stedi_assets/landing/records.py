@@ -1,17 +1,20 @@
-"""Cutting one landing file into its records, each with its line and its text.
+"""Cutting one landing file into its records, each with its line and its text, or without some.
 
 Knows JSON's brackets and quotes, not the tables: whether a record is a good one, `reader.py` says.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
+import hashlib
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Literal, cast
 
 import numpy as np
 from backports import zstd
@@ -24,6 +27,8 @@ LANDING_EXTENSIONS = tuple(
 """How the names of landing files end, in any case."""
 
 _CHUNK = 1 << 20
+BATCH = 20_000
+"""Records that are looked at together."""
 _LONGEST_RECORD = 16 << 20  # as DuckDB's reader has it
 _NEWLINE = ord("\n")
 _BINARY_SNIFF = 8000  # a NUL this early says binary, as git has it
@@ -38,6 +43,9 @@ _SCALAR = re.compile(
 )
 _BARE_BRACKET = re.compile(r"\{[ \t\r]*\n")
 _NEXT_OBJECT = re.compile(r",[ \t]*\{")
+_LINE_BREAK = re.compile(r"[ \t\r]*\n")
+_COMMA_BEHIND = re.compile(r"([\s\ufeff]*),")
+_COMMA_BEFORE = re.compile(r",([\s\ufeff]*)\Z")
 _TOKEN = re.compile(rf'{_STRING}|[{{}}\[\],:"\n]|[^\s{{}}\[\],:"]+')
 
 _MAY_FOLLOW = {
@@ -60,6 +68,10 @@ Kinds are (s)trings, other (w)ords and the punctuation; of the last token, (k)ey
 
 class UnreadableFileError(ValueError):
     """A landing file that cannot be read at all; says why."""
+
+
+class EntangledRecordsError(UnreadableFileError):
+    """A broken landing file of which some records cannot be taken without changing others."""
 
 
 def count_lines(path: Path, *, blank_ones: bool = True) -> int:
@@ -91,6 +103,35 @@ def count_lines(path: Path, *, blank_ones: bool = True) -> int:
             raise _damaged(error) from error
 
 
+def chunks(path: Path) -> Iterator[bytes]:
+    """The bytes of any file, decompressed if its name says that it is compressed.
+
+    Raises:
+        UnreadableFileError: it cannot be decompressed.
+        OSError: it cannot be opened.
+    """
+    with _open(path) as stream:
+        try:
+            while chunk := stream.read(_CHUNK):
+                yield chunk
+        except _DAMAGED as error:
+            raise _damaged(error) from error
+
+
+def is_text(path: Path) -> bool:
+    """Whether a file's bytes, decompressed, are text in UTF-8, whatever its name says."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in chunks(path):
+            if b"\0" in chunk:
+                return False
+            decoder.decode(chunk)
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def verify_name(path: Path) -> None:
     """Look at how a file's name ends.
 
@@ -106,6 +147,84 @@ def verify_name(path: Path) -> None:
 def records(path: Path) -> Iterator[tuple[int, str]]:
     """The records of a file: the line on which each begins, from 1, and its text.
 
+    Raises:
+        UnreadableFileError, OSError: as `pieces`.
+    """
+    return ((line, text) for _, line, text in pieces(path) if text)
+
+
+def write_without(
+    path: Path, to: Path, leave_out: Callable[[Sequence[tuple[int, str]]], Sequence[bool]]
+) -> int:
+    """Write a file again without some of its records.
+
+    The others are as they were, byte for byte, and so is what stands between them, but for the
+    comma and the line break of one that is left out: lines stay lines, and an array an array.
+
+    Args:
+        path: a landing file.
+        to: the file to write; its name ends as the other's does.
+        leave_out: takes records, by line and text, and says of each whether it is left out.
+
+    Returns:
+        How many were left out.
+
+    Raises:
+        UnreadableFileError, OSError: as `pieces`.
+        EntangledRecordsError: the others would be read as other ones than they were.
+    """
+    count, gap, is_start, is_gap_open = 0, "", True, False
+    kept = hashlib.sha256()
+    found = pieces(path)
+    with _open(to, "wb") as stream, io.TextIOWrapper(stream, "utf-8", newline="") as out:
+        while batch := list(islice(found, BATCH)):
+            whole = [(line, text) for _, line, text in batch if text]
+            flags = iter(leave_out(whole) if whole else ())
+            for between, _, text in batch:
+                was_open = is_gap_open
+                gap = _closed(gap, between, is_start) if was_open else between
+                is_gap_open = bool(text) and next(flags)
+                if is_gap_open:
+                    count += 1
+                    continue
+                if was_open and text and not (gap or is_start):
+                    gap = "\n"  # the one that is left out kept them apart
+                out.write(gap + text)
+                kept.update(f"{len(text)} {text}".encode() if text else b"")
+                is_start = False
+    if count and _hashed(text for _, text in records(to)) != kept.digest():
+        raise EntangledRecordsError(
+            "a record is broken in such a way that the others, without those that are to be left "
+            "out, would be read as other ones"
+        )
+    return count
+
+
+def _hashed(texts: Iterable[str]) -> bytes:
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(f"{len(text)} {text}".encode())
+    return found.digest()
+
+
+def _closed(before: str, after: str, is_start: bool) -> str:
+    """What stands between two records when the one between them is left out."""
+    # The commas and brackets behind its own comma are those of other arrays.
+    if _COMMA_BEHIND.match(after):
+        after = _COMMA_BEHIND.sub(r"\1", after, count=1)
+    else:
+        before = _COMMA_BEFORE.sub(r"\1", before)
+    if "\n" in before or (is_start and not before.strip("\ufeff")):
+        after = _LINE_BREAK.sub("", after, count=1) if _LINE_BREAK.match(after) else after
+    return before + after
+
+
+def pieces(path: Path) -> Iterator[tuple[str, int, str]]:
+    """The records of a file, and what stands between them.
+
+    For each record: what stands before it, the line on which it begins, from 1, and its text. The
+    last piece is what stands behind all records, with an empty text.
+
     Read are objects one a line, with a comma behind each, in an array, one after the other without
     a line break, and spread over lines. What is no JSON value is a record too.
 
@@ -120,7 +239,7 @@ def records(path: Path) -> Iterator[tuple[int, str]]:
             if b"\0" in stream.read(_BINARY_SNIFF):
                 raise UnreadableFileError("the file is binary, not text")
             stream.seek(0)
-            with io.TextIOWrapper(stream, "utf-8-sig", newline="\n") as lines:
+            with io.TextIOWrapper(stream, "utf-8", newline="\n") as lines:
                 yield from _cut(lines)
         except _DAMAGED as error:
             raise _damaged(error) from error
@@ -135,20 +254,20 @@ def _damaged(error: Exception) -> UnreadableFileError:
     return UnreadableFileError(f"the file cannot be decompressed: {error}")
 
 
-def _open(path: Path) -> IO[bytes]:
+def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
     match path.suffix.lower():
         case ".gz":
-            if not path.stat().st_size:  # gzip.open would take it for a whole file
+            if mode == "rb" and not path.stat().st_size:  # gzip.open would take it for a whole file
                 raise _damaged(EOFError("Compressed file is empty"))
-            return cast(IO[bytes], gzip.open(path))
+            return cast(IO[bytes], gzip.open(path, mode))
         case ".zst":
-            return cast(IO[bytes], zstd.open(path))
+            return cast(IO[bytes], zstd.open(path, mode))
         case _:
-            return path.open("rb")
+            return path.open(mode)
 
 
-def _cut(lines: IO[str]) -> Iterator[tuple[int, str]]:
-    text, line, at, at_end = "", 1, 0, False
+def _cut(lines: IO[str]) -> Iterator[tuple[str, int, str]]:
+    text, line, at, at_end, between = "", 1, 0, False, ""
     while not at_end:
         # What the last chunk left over is the beginning of a record that goes on in this one.
         text, at = text[at:], 0
@@ -156,6 +275,7 @@ def _cut(lines: IO[str]) -> Iterator[tuple[int, str]]:
         text, at_end = text + more, not more
         while True:
             start = _BETWEEN_RECORDS.match(text, at).end()  # type: ignore[union-attr]
+            between += text[at:start]
             line, at = line + text.count("\n", at, start), start
             if start == len(text):
                 break
@@ -163,8 +283,11 @@ def _cut(lines: IO[str]) -> Iterator[tuple[int, str]]:
             end = _end_of_record(text, start, is_whole)
             if end is None:
                 break
-            yield line, text[start:end].rstrip()
+            record = text[start:end].rstrip()
+            yield between, line, record
+            between = text[start + len(record) : end]
             line, at = line + text.count("\n", start, end), end
+    yield between, line, ""
 
 
 def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:

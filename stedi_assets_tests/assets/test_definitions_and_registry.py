@@ -14,21 +14,33 @@ from stedi_assets.assets.definition import Definition, Need, derived
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.assets.specs import derived_asset
 from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.tables import TABLES, Zone
 from stedi_assets_tests.assets.rows import curated, customer, rows_of, table
 
-EACH = pytest.mark.parametrize("definition", DEFINITIONS.values(), ids=DEFINITIONS)
+REFERENCE = DEFINITIONS[Policy.REFERENCE]
+
+EACH = pytest.mark.parametrize(
+    "definition",
+    [
+        pytest.param(definition, id=f"{policy} {name}")
+        for policy, definitions in DEFINITIONS.items()
+        for name, definition in definitions.items()
+    ],
+)
+EACH_POLICY = pytest.mark.parametrize("policy", Policy)
 
 
 def of_empty_tables(definition: Definition) -> ir.Table:
     return definition(**{name: table(name) for name in definition.needs})
 
 
-def test_every_table_beyond_landing_has_a_definition() -> None:
-    assert list(DEFINITIONS) == [
+@EACH_POLICY
+def test_every_table_beyond_landing_has_a_definition_under_every_policy(policy: Policy) -> None:
+    assert list(DEFINITIONS[policy]) == [
         name for name, known in TABLES.items() if known.zone is not Zone.LANDING
     ]
-    for name, definition in DEFINITIONS.items():
+    for name, definition in DEFINITIONS[policy].items():
         assert definition.table is TABLES[name]
 
 
@@ -64,10 +76,13 @@ def test_tables_are_made_in_an_order_in_which_what_one_reads_is_made_before(
         assert order.index(name) < order.index(definition.table.name)
 
 
-def test_readings_are_needed_of_the_same_moments_and_customers_of_every_date() -> None:
+@EACH_POLICY
+def test_readings_are_needed_of_the_same_moments_and_customers_of_every_date(
+    policy: Policy,
+) -> None:
     needs = {
         (definition.table.name, name): need
-        for definition in DEFINITIONS.values()
+        for definition in DEFINITIONS[policy].values()
         for name, need in definition.needs.items()
     }
     same_moments = {pair for pair, need in needs.items() if need is Need.SAME_MOMENTS}
@@ -76,6 +91,7 @@ def test_readings_are_needed_of_the_same_moments_and_customers_of_every_date() -
         ("step_trainer_trusted", "step_trainer_landing"),
         ("machine_learning_curated", "step_trainer_trusted"),
         ("machine_learning_curated", "accelerometer_trusted"),
+        *([("step_trainer_trusted", "accelerometer_trusted")] if policy is Policy.STRICT else []),
     }
     assert len(needs) > len(same_moments)
 
@@ -93,11 +109,11 @@ def test_readings_are_needed_of_the_same_moments_and_customers_of_every_date() -
 def test_a_table_has_the_dates_of_its_readings_or_else_of_the_table_that_it_filters(
     name: str, dated_by: list[str]
 ) -> None:
-    assert DEFINITIONS[name].dated_by == [TABLES[name] for name in dated_by]
+    assert REFERENCE[name].dated_by == [TABLES[name] for name in dated_by]
 
 
 def test_the_tables_of_which_something_is_needed_are_in_the_order_in_which_they_are_read() -> None:
-    definition = DEFINITIONS["machine_learning_curated"]
+    definition = REFERENCE["machine_learning_curated"]
     assert definition.reads(Need.SAME_MOMENTS) == [
         TABLES["step_trainer_trusted"],
         TABLES["accelerometer_trusted"],
@@ -106,7 +122,7 @@ def test_the_tables_of_which_something_is_needed_are_in_the_order_in_which_they_
         TABLES["customer_trusted"],
         TABLES["customers_curated"],
     ]
-    assert DEFINITIONS["customers_curated"].reads(Need.SAME_MOMENTS) == []
+    assert REFERENCE["customers_curated"].reads(Need.SAME_MOMENTS) == []
 
 
 @EACH
@@ -126,13 +142,13 @@ def test_the_people_of_a_definition_are_those_whose_rows_it_lets_through(
     engine: DuckDBEngine,
 ) -> None:
     trusted = table("customer_trusted", customer(" Ann@stedi.com"), customer("bob@stedi.com"))
-    consenting = DEFINITIONS["accelerometer_trusted"].people
+    consenting = REFERENCE["accelerometer_trusted"].people
     assert consenting
     found = rows_of(engine, consenting(customer_trusted=trusted))
     assert [row["person"] for row in found] == ["ann@stedi.com", "bob@stedi.com"]
-    both = DEFINITIONS["step_trainer_trusted"].people
+    both = REFERENCE["step_trainer_trusted"].people
     assert both
-    assert both is DEFINITIONS["machine_learning_curated"].people
+    assert both is REFERENCE["machine_learning_curated"].people
     in_curated = table("customers_curated", curated("ann@stedi.com"))
     (row,) = rows_of(engine, both(customer_trusted=trusted, customers_curated=in_curated))
     assert (row["person"], row["serialnumber"]) == ("ann@stedi.com", "serial of ann")
@@ -157,27 +173,30 @@ def test_a_definition_is_named_as_a_table_of_the_registry() -> None:
         derived(customer_landing=Need.EVERY_DATE)(step_counts)
 
 
-@EACH
-def test_the_asset_of_a_definition_has_its_name_and_reads_what_it_reads(
-    definition: Definition,
+@pytest.mark.parametrize("name", REFERENCE)
+def test_the_asset_of_a_table_has_its_name_and_reads_what_its_definitions_read(
+    name: str,
 ) -> None:
-    asset = derived_asset(definition)
-    assert asset.key.to_user_string() == definition.table.name
-    assert {name: key.to_user_string() for name, key in asset.keys_by_input_name.items()} == {
-        name: name for name in definition.needs
-    }
+    asset = derived_asset(name)
+    assert asset.key.to_user_string() == name
+    read = {of: key.to_user_string() for of, key in asset.keys_by_input_name.items()}
+    assert read == {of: of for policy in Policy for of in DEFINITIONS[policy][name].needs}
 
 
 PRINT_QUERIES = """
 import json, sys
 from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.lake import open_lake
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import TABLES
 with open_engine(open_lake(sys.argv[1])) as engine:
     print(json.dumps({
-        name: engine.sql(of(**{read: engine.expression(TABLES[read]) for read in of.needs}))
-        for name, of in DEFINITIONS.items()
+        f"{policy} {name}": engine.sql(
+            of(**{read: engine.expression(TABLES[read]) for read in of.needs})
+        )
+        for policy, definitions in DEFINITIONS.items()
+        for name, of in definitions.items()
     }))
 """
 
@@ -194,6 +213,6 @@ def test_the_query_of_a_definition_is_the_same_in_every_process(tmp_path: Path) 
             check=True,
         )
         found.append(json.loads(done.stdout))
-    assert found[0].keys() == DEFINITIONS.keys()
-    for name in DEFINITIONS:
+    assert len(found[0]) == sum(map(len, DEFINITIONS.values()))
+    for name in found[0]:
         assert {queries[name] for queries in found} == {found[0][name]}

@@ -1,7 +1,8 @@
 """Histories of a lake: files come, change and go, and runs look at them, all in any order.
 
 Two things know what the tables then hold: the lake itself, and `oracle`, which says it in plain
-Python from the records alone and shares no code with the package.
+Python from the records alone and shares no code with the package. A third, `not_consented`, looks
+at rows one by one, whatever they should be, for those of people who do not consent.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import duckdb
@@ -27,7 +28,6 @@ from ibis.backends.sql.compilers import DuckDBCompiler
 
 from stedi_assets.assets.definition import Definition
 from stedi_assets.assets.definitions import DEFINITIONS
-from stedi_assets.checks import Stored, rejects
 from stedi_assets.dates import stretches
 from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
@@ -36,9 +36,12 @@ from stedi_assets.jobs import RECONCILE, What, tables_after
 from stedi_assets.lake import Lake, LocalStorage
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import Partition, Upstream, make, make_landing
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import reconcile, settled, unread
 from stedi_assets.remembered import Remembered
-from stedi_assets.resources import landed_now, open_engine
+from stedi_assets.resources import landed_now, open_engine, policy
+from stedi_assets.rules import rejects
+from stedi_assets.stored import Stored
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
 from stedi_assets_tests.end_to_end.landing_files import (
     QUIET,
@@ -148,8 +151,15 @@ class NewKey:
     key: str
 
 
+@dataclass(frozen=True)
+class NewPolicy:
+    """The lake is kept under this policy from now on."""
+
+    policy: Policy
+
+
 Process = Run | BringUpToDate | Reconcile | Look
-Event = Deliver | DeliverAgain | Delete | Process | Killed | Damage | NewKey
+Event = Deliver | DeliverAgain | Delete | Process | Killed | Damage | NewKey | NewPolicy
 
 _DAY = st.sampled_from(DAYS)
 _NAME = st.sampled_from(["one.json", "two.json"])
@@ -157,6 +167,8 @@ _EMAIL = st.sampled_from(["ann@test.com", "bob@test.com", " ANN@test.COM\t", "Bo
 _SERIAL = st.sampled_from(["s1", "s2"])
 # Few moments, so that readings meet, and far between, so that dates overlap in some of them only.
 _MOMENT = st.sampled_from([100, 200, 201, 300])
+# Before all of them; and at some of them, and so after and before the others; and none.
+_CONSENT = st.sampled_from([5, 5, 200, 201, 0, None])
 
 _RECORDS: dict[str, st.SearchStrategy[Record]] = {
     "customer": st.builds(
@@ -164,7 +176,7 @@ _RECORDS: dict[str, st.SearchStrategy[Record]] = {
         _EMAIL,
         _SERIAL,
         updated=st.integers(1, 3),
-        consent=st.sampled_from([5, 5, 5, 6, 0, None]),
+        consent=_CONSENT,
         registrationDate=st.integers(1, 2),
         birthDay=st.sampled_from(["1970-01-01", " 985-02-03", "unknown", None]),
     ),
@@ -214,6 +226,7 @@ DAMAGES = st.builds(
     st.sampled_from(["edit", "delete", "tear"]),
 )
 NEW_KEYS = st.builds(NewKey, st.sampled_from(["another key", "a third key"]))
+NEW_POLICIES = st.builds(NewPolicy, st.sampled_from(Policy))
 
 
 def histories(*mishaps: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Event]]:
@@ -233,7 +246,7 @@ def histories(*mishaps: st.SearchStrategy[Event]) -> st.SearchStrategy[list[Even
     )
     processes = st.one_of(_WRITING, st.just(Look()), *mishaps)
     # Some of everything, for without all three sources most tables are empty; then whatever comes.
-    beginning = st.tuples(*(_delivery(source, least=3) for source in _RECORDS))
+    beginning = st.tuples(NEW_POLICIES, *(_delivery(source, least=3) for source in _RECORDS))
     portion = st.tuples(
         st.lists(any_delivery, min_size=2, max_size=5),
         st.lists(processes, min_size=1, max_size=2),
@@ -292,6 +305,11 @@ class Runner:
             self._engine.close()
             self._engine = None
 
+    @property
+    def policy(self) -> Policy:
+        """As the settings of a process say."""
+        return policy()
+
     def run(self, days: Collection[date], tables: Collection[str]) -> set[tuple[str, date]]:
         """Make partitions as a run of the job `bring_up_to_date` does; returns which."""
         made: set[tuple[str, date]] = set()
@@ -302,7 +320,10 @@ class Runner:
             return memory.sound(table, but=made)[0]
 
         def put(table: Table, staged: Staged) -> None:
-            made.update((table.name, day) for day in publish(self.lake, self.engine, table, staged))
+            made.update(
+                (table.name, day)
+                for day in publish(self.lake, self.engine, self.policy, table, staged)
+            )
 
         with suppress(duckdb.Error):  # a torn partition ends a run, as it ends one of Dagster
             for source in Source:
@@ -313,10 +334,12 @@ class Runner:
                     )
                     for table, staged in zip((rows, rejects_table(source)), both, strict=True):
                         put(table, staged)
-                    finding = rejects(Stored(self.lake, self.engine, rows, sorted(days)))
+                    finding = rejects(
+                        Stored(self.lake, self.engine, self.policy, rows, sorted(days))
+                    )
                     if finding.is_error and not finding.passed:  # a check that blocks
                         stopped.add(rows.name)
-            for name, definition in DEFINITIONS.items():
+            for name, definition in DEFINITIONS[self.policy].items():
                 if stopped & definition.needs.keys():
                     stopped.add(name)
                 elif name in tables:
@@ -332,8 +355,9 @@ class Runner:
         reconcile(
             self.lake,
             self.engine,
+            self.policy,
             landed_now(self.lake),
-            lambda table, staged: publish(self.lake, self.engine, table, staged),
+            lambda table, staged: publish(self.lake, self.engine, self.policy, table, staged),
             everything=everything,
             only=What(tables=list(tables)).has,
         )
@@ -383,14 +407,19 @@ class World:
     Attributes:
         runner: runs over the lake.
         key: of pseudonyms.
+        policy: under which it is kept.
         files: the records of each file that is there.
         spoilt: those of the files that have to be mended.
+        in_doubt: whether who consents may not follow from the records that were read, for the
+            process that should see to it died, or was not asked to, or somebody did damage.
     """
 
     runner: Runner
     key: str
+    policy: Policy = Policy.REFERENCE
     files: dict[Place, Sequence[Record]] = field(default_factory=dict)
     spoilt: set[Place] = field(default_factory=set)
+    in_doubt: bool = False
 
     @property
     def lake(self) -> MortalLake:
@@ -412,11 +441,12 @@ class World:
                     del self.files[place]
                     self.spoilt.discard(place)
             case Run(first, last, sources):
-                self.runner.run(_dates(first, last), tables_after(sources))
+                self._run(_dates(first, last), sources)
             case BringUpToDate():
                 self._bring_up_to_date()
                 self.is_right()
             case Reconcile(everything, tables):
+                self.in_doubt = True
                 self.runner.reconcile(everything, tables)
                 if set(tables) == set(TABLES):
                     self.is_right()
@@ -425,14 +455,20 @@ class World:
                     self.is_right()
             case Killed(process, published):
                 self.lake.files_to_live = published
+                self.in_doubt = True
                 with suppress(KilledError):
                     self.happen(process)
                 self.lake.files_to_live = None
                 self.runner.end()
             case Damage(table, which, how):
+                self.in_doubt = True
                 damage(self.lake, table, which, how)
             case NewKey(key):
                 self.key = os.environ["STEDI_PSEUDONYM_KEY"] = key
+                self.runner.end()
+            case NewPolicy(policy):
+                self.policy = policy
+                os.environ["STEDI_POLICY"] = policy.value
                 self.runner.end()
 
     def mend(self) -> None:
@@ -442,12 +478,56 @@ class World:
 
     def settled(self, made: Collection[tuple[str, date]] = ()) -> bool:
         """Whether nothing is to be made again."""
-        return settled(self.lake, self.runner.engine, landed_now(self.lake), made)
+        return settled(self.lake, self.runner.engine, self.policy, landed_now(self.lake), made)
 
     def is_right(self) -> None:
         """Hold the tables against what follows from the files."""
+        self.in_doubt = False
+        stored = stored_rows(self.lake)
+        phones = [
+            r
+            for (source, *_), rs in self.files.items()
+            if source == Source.ACCELEROMETER
+            for r in rs
+        ]
+        people = _people(
+            _CustomerRecord(
+                r["email"],
+                r["serialNumber"],
+                r["lastUpdateDate"],
+                r["registrationDate"],
+                r.get("shareWithResearchAsOfDate") or 0,
+                day,
+            )
+            for (source, day, _), records in self.files.items()
+            if source == Source.CUSTOMER
+            for r in records
+        )
+        moments = {(_person(r["user"]), r["timestamp"]) for r in phones}
+        wrong = not_consented(stored, people, self.key, self.policy, moments)
+        assert not wrong, "rows of people who do not consent, after a reconciliation"
         if not self.spoilt:  # of whose dates the tables wait
-            verify(stored_rows(self.lake), oracle(self.files, self.key))
+            verify(stored, oracle(self.files, self.key, self.policy))
+
+    def _run(self, days: Sequence[date], sources: Iterable[Source]) -> set[tuple[str, date]]:
+        """A run; what it made has no rows of people who do not consent by what was read.
+
+        Their moment of consent counts on older dates as well, and these are left to reconciliation.
+        """
+        made = self.runner.run(days, tables_after(sources))
+        if not self.in_doubt and not self.spoilt:
+            stored = stored_rows(self.lake)
+            people = _people(
+                _CustomerRecord(row[1], row[4], row[6], row[5], row[7] or 0, day)
+                for day, rows in stored["customer_landing"].items()
+                for row in rows
+            )
+            just_made: Tables = {name: {} for name in TABLES}
+            for name, day in made:
+                just_made[name][day.isoformat()] = stored[name][day.isoformat()]
+            wrong = not_consented(just_made, people, self.key)
+            assert not wrong, "rows of people who do not consent, in what a run has just made"
+        return made
 
     def _bring_up_to_date(self) -> None:
         made: set[tuple[str, date]] = set()
@@ -458,7 +538,7 @@ class World:
                 source for source, days in changed.items() if any(d in stretch for d in days)
             ]
             days = _dates(stretch.first.isoformat(), stretch.last.isoformat())
-            made |= self.runner.run(days, tables_after(sources))
+            made |= self._run(days, sources)
         if not self.settled(made):
             self.runner.reconcile(False)
 
@@ -502,7 +582,7 @@ def fresh(world: World, empty: World) -> World:
             shutil.copytree(
                 files, empty.lake.storage.root / source / "landing", copy_function=os.link
             )
-    empty.files = world.files
+    empty.files, empty.policy = world.files, world.policy
     empty.runner.run(_dates(DAYS[0], DAYS[-1]), list(TABLES))
     return empty
 
@@ -514,8 +594,9 @@ def is_reconciled(world: World) -> None:
     found = reconcile(
         world.lake,
         world.runner.engine,
+        world.policy,
         landed_now(world.lake),
-        lambda table, staged: publish(world.lake, world.runner.engine, table, staged),
+        lambda table, staged: publish(world.lake, world.runner.engine, world.policy, table, staged),
     )
     assert found == [], "examined as a whole"
     assert published(world.lake) == before
@@ -615,7 +696,11 @@ def compiled_once() -> Iterator[None]:
         "__call__",
         once(
             Definition.__call__,
-            lambda of, **tables: (of.table, tuple((n, t.op()) for n, t in tables.items())),
+            lambda of, *tables, **named: (
+                of.rows,
+                *(table.op() for table in tables),
+                *((name, table.op()) for name, table in named.items()),
+            ),
         ),
     )
     try:
@@ -649,20 +734,21 @@ def verify(found: Tables, expected: Tables) -> None:
             assert rows == right, f"{name}, {day}: too many {rows - right}, missing {right - rows}"
 
 
-def oracle(files: Mapping[Place, Iterable[Record]], key: str) -> Tables:
+def oracle(
+    files: Mapping[Place, Iterable[Record]], key: str, policy: Policy = Policy.REFERENCE
+) -> Tables:
     """What the tables must hold, from the records of the landing files.
 
     Args:
         files: good records alone.
         key: of pseudonyms.
+        policy: under which the lake is kept.
     """
     tables: Tables = {name: defaultdict(Counter) for name in TABLES}
+    is_strict, person = policy is Policy.STRICT, _person
 
     def pseudonym(value: str) -> str:
-        return hashlib.sha256((key + value).encode()).hexdigest()
-
-    def person(email: str) -> str:
-        return email.strip().lower()
+        return _pseudonym(key, value)
 
     latest: dict[str, tuple[Any, str, Record]] = {}
     phones: dict[Row, str] = {}  # and the earliest date on which each came
@@ -699,7 +785,12 @@ def oracle(files: Mapping[Place, Iterable[Record]], key: str) -> Tables:
     trusted = {who: (day, row) for who, (_, day, row) in latest.items() if row[7]}
     for day, row in trusted.values():
         tables["customer_trusted"][day][row] += 1
-    phones = {row: day for row, day in phones.items() if person(row[0]) in trusted}
+    phones = {
+        row: day
+        for row, day in phones.items()
+        for who in [person(row[0])]
+        if who in trusted and (not is_strict or row[1] >= trusted[who][1][7])
+    }
     for row, day in phones.items():
         tables["accelerometer_trusted"][day][row] += 1
     curated = {who: trusted[who] for who in {person(user) for user, *_ in phones}}
@@ -707,14 +798,22 @@ def oracle(files: Mapping[Place, Iterable[Record]], key: str) -> Tables:
         year = row[3].strip().split("-")[0] if row[3] else ""
         born = int(year) if year.isdigit() else None
         tables["customers_curated"][day][(pseudonym(who), pseudonym(row[4]), born, *row[5:])] += 1
+    if is_strict:
+        walked: dict[tuple[int, str], str] = {}
+        for (user, time, *_), day in phones.items():
+            place = time, curated[person(user)][1][4]
+            walked[place] = min(walked.get(place, day), day)
+        devices = {
+            row: max(day, walked[row[:2]]) for row, day in devices.items() if row[:2] in walked
+        }
     serials = {row[4] for _, row in curated.values()}
     devices = {row: day for row, day in devices.items() if row[1] in serials}
     for row, day in devices.items():
         tables["step_trainer_trusted"][day][row] += 1
     for (time, serial, distance), device_day in devices.items():
         for (user, moment, *motion), phone_day in phones.items():
-            if time == moment:
-                own = curated[person(user)][1][4]
+            own = curated[person(user)][1][4]
+            if time == moment and (serial == own or not is_strict):
                 pair = (pseudonym(person(user)), pseudonym(serial), time, distance, moment)
                 day = max(device_day, phone_day)
                 tables["machine_learning_curated"][day][(*pair, *motion, serial == own)] += 1
@@ -722,3 +821,87 @@ def oracle(files: Mapping[Place, Iterable[Record]], key: str) -> Tables:
 
 
 _WHOM = ("Research", "Public", "Friends")
+
+
+def _person(email: str) -> str:
+    return email.strip().lower()
+
+
+def _pseudonym(key: str, value: str) -> str:
+    return hashlib.sha256((key + value).encode()).hexdigest()
+
+
+# --- Whom they must not hold ---------------------------------------------------------------------
+
+
+class _CustomerRecord(NamedTuple):
+    email: str
+    serial: str
+    updated: int
+    registered: int
+    since: int
+    day: str
+
+
+def _people(records: Iterable[_CustomerRecord]) -> dict[str, list[_CustomerRecord]]:
+    """The latest records of all who consent: several, where they tie."""
+    of: dict[str, list[_CustomerRecord]] = defaultdict(list)
+    for record in records:
+        of[_person(record.email)].append(record)
+    latest = {
+        who: [record for record in records if record[2:4] + record[5:] == newest]
+        for who, records in of.items()
+        for newest in [max(record[2:4] + record[5:] for record in records)]
+    }
+    return {who: tied for who, tied in latest.items() if all(record.since for record in tied)}
+
+
+def not_consented(
+    tables: Tables,
+    people: Mapping[str, Sequence[_CustomerRecord]],
+    key: str,
+    policy: Policy = Policy.REFERENCE,
+    moments: Collection[tuple[str, int]] = (),
+) -> list[tuple[str, Row]]:
+    """The rows beyond landing that nobody let in.
+
+    Args:
+        tables: the rows to look at.
+        people: who consents.
+        key: of pseudonyms.
+        policy: under `strict`, rows from before the consent are also counted, and those of devices
+            from other milliseconds than those of the phones of who holds them.
+        moments: of phone readings, and whose each is.
+    """
+    is_strict = policy is Policy.STRICT
+    hidden = {_pseudonym(key, who): who for who in people}
+    since = {who: min(record.since for record in records) for who, records in people.items()}
+    holders: dict[str, set[str]] = defaultdict(set)
+    for who, records in people.items():
+        for record in records:
+            holders[record.serial].add(who)
+            holders[_pseudonym(key, record.serial)].add(who)
+
+    def walked(who: str, time: int) -> bool:
+        return not is_strict or (time >= since[who] and (who, time) in moments)
+
+    is_let_in: dict[str, Callable[[Row], bool]] = {
+        "customer_trusted": lambda row: _person(row[1]) in people,
+        "accelerometer_trusted": lambda row: (
+            _person(row[0]) in people and walked(_person(row[0]), row[1])
+        ),
+        "customers_curated": lambda row: hidden.get(row[0]) in holders[row[1]],
+        "step_trainer_trusted": lambda row: any(walked(who, row[0]) for who in holders[row[1]]),
+        "machine_learning_curated": lambda row: (
+            row[0] in hidden
+            and any(walked(who, row[2]) for who in holders[row[1]])
+            and (not is_strict or walked(hidden[row[0]], row[4]))
+        ),
+    }
+    return [
+        (name, row)
+        for name, lets_in in is_let_in.items()
+        for rows in tables[name].values()
+        for row in rows
+        if not lets_in(row)
+    ]

@@ -11,13 +11,20 @@ from stedi_assets.lake import Lake
 _STEDI = "from stedi_assets.cli import entry_point; entry_point()"
 
 
-def stedi(lake: Lake, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run `stedi` over a lake, in a folder where it could do no harm to another one."""
-    root = lake.storage.root
-    root.mkdir(parents=True, exist_ok=True)
+def stedi(lake: Lake | str, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run `stedi` over a lake, in a folder where it could do no harm to another one.
+
+    Args:
+        lake: a local one, or the address of one on S3; then the folder is the working directory.
+        arguments: of the command line.
+        settings: beside those of the environment.
+    """
+    root = None if isinstance(lake, str) else lake.storage.root
+    if root:
+        root.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         [sys.executable, "-c", _STEDI, *arguments],
-        env={**os.environ, "STEDI_LAKE": str(root), **settings},
+        env={**os.environ, "STEDI_LAKE": str(root or lake), **settings},
         cwd=root,
         capture_output=True,
         text=True,

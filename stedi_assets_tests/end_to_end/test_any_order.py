@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from stedi_assets.privacy.policies import Policy
 from stedi_assets_tests.end_to_end.histories import (
     DAMAGES,
     KILLS,
     NEW_KEYS,
+    NEW_POLICIES,
     DagsterRunner,
     Event,
     Reconcile,
@@ -55,9 +57,11 @@ def lived_through(events: list[Event], world: World) -> World:
 def ends_up_as_a_fresh_lake(events: list[Event], runner: Callable[[Path], Runner] = Runner) -> None:
     with pytest.MonkeyPatch.context() as patch, worlds(KEY, runner) as lake:
         patch.setenv("STEDI_PSEUDONYM_KEY", KEY)
+        patch.setenv("STEDI_POLICY", Policy.REFERENCE.value)  # a history begins with its own
         world = lived_through(events, lake())
         is_reconciled(world)
-        verify(stored_rows(fresh(world, lake()).lake), oracle(world.files, world.key))
+        expected = oracle(world.files, world.key, world.policy)
+        verify(stored_rows(fresh(world, lake()).lake), expected)
 
 
 @any_history
@@ -69,8 +73,10 @@ def test_files_in_any_order_and_runs_in_between_give_the_tables_of_a_fresh_lake(
 
 
 @any_history
-@given(histories(NEW_KEYS))
-def test_so_they_do_if_the_key_of_pseudonyms_changes_on_the_way(events: list[Event]) -> None:
+@given(histories(NEW_KEYS, NEW_POLICIES))
+def test_so_they_do_if_the_key_of_pseudonyms_and_the_policy_change_on_the_way(
+    events: list[Event],
+) -> None:
     ends_up_as_a_fresh_lake(events)
 
 

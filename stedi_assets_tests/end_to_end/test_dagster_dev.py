@@ -194,7 +194,7 @@ def test_the_settings_let_one_run_at_a_time_write_the_lake(home: Path) -> None:
 )
 def test_every_job_is_one_that_writes_the_lake() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
-    assert {job.name for job in jobs} == {"bring_up_to_date", "reconcile"}
+    assert {job.name for job in jobs} == {"bring_up_to_date", "forget", "reconcile"}
     for job in jobs:
         assert ONE_AT_A_TIME.items() <= job.run_tags.items()
 

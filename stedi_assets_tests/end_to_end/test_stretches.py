@@ -18,6 +18,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     twin,
 )
 
+pytestmark = pytest.mark.long
+
 DAYS = ["2023-08-06", "2023-08-07", "2023-08-08", "2023-08-09"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.tables import TABLES, Source
+from stedi_assets_tests.conftest import Bucket
 
 TABLE = TABLES["machine_learning_curated"]
 SIXTH, SEVENTH = date(2023, 8, 6), date(2023, 8, 7)
@@ -118,11 +119,39 @@ def test_opening_a_lake_makes_no_folder(tmp_path: Path) -> None:
     assert not (tmp_path / "lake").exists()
 
 
-@pytest.mark.parametrize("root", ["s3://x", "gs://bucket/prefix"])
-def test_a_lake_that_is_no_local_folder_is_refused_with_what_to_do(root: str) -> None:
-    text = f"STEDI_LAKE is '{root}': only a local folder can be a lake so far. Set it to a path."
+@pytest.mark.parametrize("root", ["gs://bucket/prefix", "file:///lake"])
+def test_a_lake_that_is_neither_a_folder_nor_on_s3_is_refused_with_what_to_do(root: str) -> None:
+    text = (
+        f"STEDI_LAKE is '{root}': a lake is a local folder or on S3. Set it to a path, or to "
+        "s3://bucket/prefix."
+    )
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         open_lake(root)
+
+
+@pytest.mark.parametrize("root", ["s3://", "s3:///prefix"])
+def test_a_lake_on_s3_without_a_bucket_is_refused_with_what_to_do(root: str) -> None:
+    text = f"STEDI_LAKE is '{root}': set it to s3://bucket or s3://bucket/prefix"
+    with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
+        open_lake(root)
+
+
+def test_a_cache_below_a_folder_that_reads_as_a_column_is_refused_with_what_to_do(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"for a column\. Set STEDI_CACHE to another path\.$"):
+        open_lake(f"s3://{bucket.name}", tmp_path / "x=1")
+
+
+def test_a_lake_on_s3_is_opened_by_name_and_its_other_settings_are_those_of_boto3(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    bucket.put(f"pre/fix/{TABLE.path}/ingestion_date=2023-08-06/part-0.parquet", b"PAR1")
+    lake = open_lake(f"s3://{bucket.name}/pre/fix/", tmp_path)
+    ((day, path),) = lake.fetch(TABLE).items()
+    assert (day, path.read_bytes()) == (SIXTH, b"PAR1")
+    assert (path.suffix, path.parent.name) == (".parquet", "ingestion_date=2023-08-06")
+    assert path.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stedi_assets.lake import LocalStorage
+from stedi_assets.lake import LocalStorage, Storage, StoredFile, open_lake
 from stedi_assets.lake.storage import locked
+from stedi_assets_tests.conftest import Bucket
 
 KEY = "customer/trusted/ingestion_date=2023-08-06/part-0.parquet"
 
@@ -54,15 +55,37 @@ for _ in range(30):
 
 
 @pytest.fixture
-def storage(tmp_path: Path) -> LocalStorage:
+def local(tmp_path: Path) -> LocalStorage:
     return LocalStorage(tmp_path / "lake")
 
 
-def publish(storage: LocalStorage, content: bytes, key: str = KEY) -> None:
+@pytest.fixture(params=["local", "s3"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    """A storage of each kind."""
+    if request.param == "local":
+        storage: Storage = request.getfixturevalue("local")
+        return storage
+    bucket: Bucket = request.getfixturevalue("bucket")
+    return open_lake(f"s3://{bucket.name}/pre fix/=2", tmp_path / "cache").storage
+
+
+def publish(
+    storage: Storage, content: bytes, key: str = KEY, delivered: datetime | None = None
+) -> None:
     with storage.staging() as folder:
         staged = folder / "finished"
         staged.write_bytes(content)
-        storage.publish(staged, key)
+        storage.publish(staged, key, delivered)
+
+
+def find(storage: Storage, key: str = KEY) -> StoredFile:
+    found = storage.find(key)
+    assert found, key
+    return found
+
+
+def content(storage: Storage, key: str = KEY) -> bytes:
+    return storage.fetch(find(storage, key)).read_bytes()
 
 
 @contextmanager
@@ -79,61 +102,146 @@ def process(program: str, root: Path) -> Iterator[tuple[subprocess.Popen[str], s
             process.kill()
 
 
-def test_listing_a_folder_that_is_not_there_gives_nothing(storage: LocalStorage) -> None:
+def test_listing_a_folder_that_is_not_there_gives_nothing(storage: Storage) -> None:
     assert list(storage.list("customer/landing")) == []
 
 
-def test_listing_gives_each_file_below_with_its_size_and_time(storage: LocalStorage) -> None:
+def test_listing_gives_each_file_below_the_folder_with_its_size_and_time(storage: Storage) -> None:
+    start = datetime.now(UTC)
     publish(storage, b"four", "customer/landing/a.json")
     publish(storage, b"", "customer/landing/deep/er/b [1]*.json")
+    publish(storage, b"other", "customer/landing_parquet/c.parquet")
     publish(storage, b"other", "customer/trusted/c.json")
-    os.utime(storage.fetch("customer/landing/a.json"), (1691348231, 1691348231))
     found = {file.key: file for file in storage.list("customer/landing")}
     assert {key: file.size for key, file in found.items()} == {
         "customer/landing/a.json": 4,
         "customer/landing/deep/er/b [1]*.json": 0,
     }
-    modified = datetime(2023, 8, 6, 18, 57, 11, tzinfo=UTC)
-    assert found["customer/landing/a.json"].modified == modified
+    for file in found.values():
+        assert abs(file.modified - start) < timedelta(seconds=10)
+        assert storage.find(file.key) == file
+
+
+NAMES = [
+    "a b.json",
+    'it\'s "quoted".json',
+    "100%25 %2F.json",
+    "x=1/ä+ö&?#;.json",
+    "日本語 👟.json.gz",
+    "back\\slash.json",
+    "*[1]?.json",
+    "~.json",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_of_any_name_is_stored_listed_fetched_and_removed(
+    storage: Storage, name: str
+) -> None:
+    key = f"customer/landing/{name}"
+    publish(storage, name.encode(), key)
+    assert [file.key for file in storage.list("customer/landing")] == [key]
+    assert content(storage, key) == name.encode()
+    assert storage.uri(key).endswith(key)
+    storage.remove(key)
+    assert storage.find(key) is None
+
+
+def test_what_is_not_there_is_not_found(storage: Storage) -> None:
+    publish(storage, b"content")
+    assert storage.find("no/such/file") is None
+    assert storage.find(KEY[:-1]) is None
+
+
+def test_a_storage_exists_as_soon_as_there_is_something_in_it(storage: Storage) -> None:
+    assert not storage.exists()
+    publish(storage, b"content")
+    assert storage.exists()
+
+
+def test_several_files_are_fetched_in_their_order(storage: Storage) -> None:
+    keys = [f"customer/landing/{number}.json" for number in (3, 1, 2)]
+    for key in keys:
+        publish(storage, key.encode(), key)
+    paths = storage.fetch_all([find(storage, key) for key in keys])
+    assert [path.read_text() for path in paths] == keys
+    assert list(storage.fetch_all([])) == []
+
+
+def test_a_changed_file_has_another_version(storage: Storage) -> None:
+    publish(storage, b"one")
+    before = find(storage)
+    publish(storage, b"two")
+    assert find(storage).version != before.version
+
+
+def test_a_file_that_is_replaced_can_keep_the_moment_at_which_it_was_delivered(
+    storage: Storage,
+) -> None:
+    moment = datetime(2023, 8, 6, 23, 59, 59, 999000, tzinfo=UTC)
+    publish(storage, b"two people")
+    delivered = storage.delivered(find(storage))
+    assert abs(delivered - datetime.now(UTC)) < timedelta(seconds=10)
+    publish(storage, b"one person", KEY, moment)
+    assert storage.delivered(find(storage)) == moment
+    assert content(storage) == b"one person"
+    publish(storage, b"new")
+    assert storage.delivered(find(storage)) > moment
+
+
+def test_a_file_that_is_replaced_so_is_still_for_those_for_whom_it_was(
+    local: LocalStorage,
+) -> None:
+    publish(local, b"two people")
+    (local.root / KEY).chmod(0o640)
+    publish(local, b"one person", KEY, datetime(2023, 8, 6, tzinfo=UTC))
+    assert stat.S_IMODE((local.root / KEY).stat().st_mode) == 0o640
+
+
+def test_a_storage_without_old_versions_has_none(storage: Storage) -> None:
+    publish(storage, b"old")
+    publish(storage, b"new")
+    assert list(storage.old_versions()) == []
+    storage.forget_cached()
+    assert content(storage) == b"new"
 
 
 def test_a_link_to_a_folder_elsewhere_is_listed_as_a_folder(
-    storage: LocalStorage, tmp_path: Path
+    local: LocalStorage, tmp_path: Path
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "a.json").write_text("{}")
-    (storage.root / "customer").mkdir(parents=True)
-    (storage.root / "customer" / "landing").symlink_to(tmp_path / "elsewhere")
-    assert [file.key for file in storage.list("customer/landing")] == ["customer/landing/a.json"]
+    (local.root / "customer").mkdir(parents=True)
+    (local.root / "customer" / "landing").symlink_to(tmp_path / "elsewhere")
+    assert [file.key for file in local.list("customer/landing")] == ["customer/landing/a.json"]
 
 
-def test_a_link_to_nothing_is_not_listed(storage: LocalStorage) -> None:
-    (storage.root / "customer").mkdir(parents=True)
-    (storage.root / "customer" / "gone.json").symlink_to("nowhere")
-    assert list(storage.list("customer")) == []
+def test_a_link_to_nothing_is_not_listed(local: LocalStorage) -> None:
+    (local.root / "customer").mkdir(parents=True)
+    (local.root / "customer" / "gone.json").symlink_to("nowhere")
+    assert list(local.list("customer")) == []
 
 
-def test_publishing_the_same_bytes_again_makes_another_version(storage: LocalStorage) -> None:
-    publish(storage, b"same")
-    (before,) = storage.list("customer")
-    publish(storage, b"same")
-    (after,) = storage.list("customer")
+def test_publishing_the_same_bytes_again_makes_another_version(local: LocalStorage) -> None:
+    publish(local, b"same")
+    (before,) = local.list("customer")
+    publish(local, b"same")
+    (after,) = local.list("customer")
     assert (before.key, before.size) == (after.key, after.size)
     assert before.version != after.version
 
 
-def test_touching_a_file_makes_another_version(storage: LocalStorage) -> None:
-    publish(storage, b"same")
-    (before,) = storage.list("customer")
-    os.utime(storage.fetch(KEY), ns=(1, 1))
-    (after,) = storage.list("customer")
+def test_touching_a_file_makes_another_version(local: LocalStorage) -> None:
+    publish(local, b"same")
+    (before,) = local.list("customer")
+    os.utime(local.root / KEY, ns=(1, 1))
+    (after,) = local.list("customer")
     assert before.version != after.version
 
 
-def test_a_published_file_is_fetched_as_it_was_staged(storage: LocalStorage) -> None:
+def test_a_published_file_is_fetched_as_it_was_staged(storage: Storage) -> None:
     publish(storage, b"content")
-    assert storage.fetch(KEY).read_bytes() == b"content"
-    assert storage.uri(KEY) == str(storage.root / KEY)
+    assert content(storage) == b"content"
 
 
 def test_a_relative_root_stays_where_it_was_when_the_process_goes_elsewhere(
@@ -147,18 +255,18 @@ def test_a_relative_root_stays_where_it_was_when_the_process_goes_elsewhere(
     assert (tmp_path / "lake" / KEY).read_bytes() == b"content"
 
 
-def test_a_reader_that_holds_the_old_file_open_reads_it_whole(storage: LocalStorage) -> None:
-    publish(storage, b"old" * 100_000)
-    with storage.fetch(KEY).open("rb") as reader:
+def test_a_reader_that_holds_the_old_file_open_reads_it_whole(local: LocalStorage) -> None:
+    publish(local, b"old" * 100_000)
+    with (local.root / KEY).open("rb") as reader:
         start = reader.read(3)
-        publish(storage, b"new")
+        publish(local, b"new")
         assert start + reader.read() == b"old" * 100_000
-    assert storage.fetch(KEY).read_bytes() == b"new"
+    assert content(local) == b"new"
 
 
-def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: LocalStorage) -> None:
+def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(local: LocalStorage) -> None:
     contents = {bytes([letter]) * size for letter, size in ((65, 300_000), (66, 700_000))}
-    publish(storage, min(contents))
+    publish(local, min(contents))
     seen: set[bytes] = set()
     wrong: list[object] = []
     stop = threading.Event()
@@ -166,20 +274,20 @@ def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: Local
     def read() -> None:
         while not stop.is_set():
             try:
-                content = storage.fetch(KEY).read_bytes()
+                found = content(local)
             except OSError as error:
                 wrong.append(error)
                 return
-            seen.add(content)
-            if content not in contents:
-                wrong.append(len(content))
+            seen.add(found)
+            if found not in contents:
+                wrong.append(len(found))
 
     readers = [threading.Thread(target=read) for _ in range(2)]
     for reader in readers:
         reader.start()
     for _ in range(40):
-        for content in contents:
-            publish(storage, content)
+        for each in contents:
+            publish(local, each)
     stop.set()
     for reader in readers:
         reader.join()
@@ -187,20 +295,20 @@ def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: Local
     assert seen
 
 
-def test_publishing_leaves_nothing_beside_the_file(storage: LocalStorage) -> None:
-    publish(storage, b"old")
-    publish(storage, b"new")
-    assert [path.name for path in storage.fetch(KEY).parent.iterdir()] == ["part-0.parquet"]
+def test_publishing_leaves_nothing_beside_the_file(local: LocalStorage) -> None:
+    publish(local, b"old")
+    publish(local, b"new")
+    assert [path.name for path in (local.root / KEY).parent.iterdir()] == ["part-0.parquet"]
 
 
-def test_what_cannot_be_published_leaves_the_old_file(storage: LocalStorage) -> None:
+def test_what_cannot_be_published_leaves_the_old_file(storage: Storage) -> None:
     publish(storage, b"old")
     with storage.staging() as folder, pytest.raises(FileNotFoundError):
         storage.publish(folder / "never written", KEY)
-    assert storage.fetch(KEY).read_bytes() == b"old"
+    assert content(storage) == b"old"
 
 
-def test_a_removed_file_is_gone_and_removing_it_again_does_nothing(storage: LocalStorage) -> None:
+def test_a_removed_file_is_gone_and_removing_it_again_does_nothing(storage: Storage) -> None:
     publish(storage, b"content")
     storage.remove(KEY)
     assert list(storage.list("customer")) == []
@@ -208,25 +316,27 @@ def test_a_removed_file_is_gone_and_removing_it_again_does_nothing(storage: Loca
     storage.remove("no/such/folder")
 
 
-def test_the_staging_folder_is_private_and_on_the_disk_of_the_lake(storage: LocalStorage) -> None:
+def test_the_staging_folder_is_private_and_on_the_disk_of_the_lake_or_the_cache(
+    storage: Storage,
+) -> None:
     old_mask = os.umask(0)
     try:
         with storage.staging() as folder:
             assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-            assert folder.is_relative_to(storage.root)
-            assert folder.stat().st_dev == storage.root.stat().st_dev
+            assert folder.is_relative_to(storage.folder)
+            assert folder.stat().st_dev == storage.folder.stat().st_dev
     finally:
         os.umask(old_mask)
 
 
-def test_the_staging_folder_is_removed_after_use(storage: LocalStorage) -> None:
+def test_the_staging_folder_is_removed_after_use(storage: Storage) -> None:
     with storage.staging() as folder:
         (folder / "spill").mkdir()
         (folder / "spill" / "block").write_text("x")
     assert not folder.exists()
 
 
-def test_the_staging_folder_is_removed_after_an_exception(storage: LocalStorage) -> None:
+def test_the_staging_folder_is_removed_after_an_exception(storage: Storage) -> None:
     folders = []
 
     def interrupted() -> None:
@@ -240,7 +350,7 @@ def test_the_staging_folder_is_removed_after_an_exception(storage: LocalStorage)
     assert not folders[0].exists()
 
 
-def test_two_in_one_process_have_a_staging_folder_each(storage: LocalStorage) -> None:
+def test_two_in_one_process_have_a_staging_folder_each(storage: Storage) -> None:
     with storage.staging() as first:
         with storage.staging() as second:
             assert first != second
@@ -249,7 +359,7 @@ def test_two_in_one_process_have_a_staging_folder_each(storage: LocalStorage) ->
         assert not second.exists()
 
 
-def test_no_table_holds_what_is_staged(storage: LocalStorage) -> None:
+def test_no_table_holds_what_is_staged(storage: Storage) -> None:
     with storage.staging() as folder:
         (folder / "half.parquet").write_text("PAR1")
         for source in ("customer", "accelerometer", "step_trainer"):
@@ -257,17 +367,17 @@ def test_no_table_holds_what_is_staged(storage: LocalStorage) -> None:
 
 
 def test_what_a_living_process_stages_is_left_alone_and_what_a_killed_one_left_is_removed(
-    storage: LocalStorage,
+    local: LocalStorage,
 ) -> None:
-    with process(STAY_IN_STAGING, storage.root) as (other, told):
+    with process(STAY_IN_STAGING, local.root) as (other, told):
         theirs = Path(told)
         assert (theirs / "half.parquet").is_file()
-        with storage.staging():
+        with local.staging():
             assert (theirs / "half.parquet").is_file()
         other.send_signal(signal.SIGKILL)
         other.wait()
         assert theirs.is_dir(), "a killed process cannot tidy up"
-        with storage.staging() as ours:
+        with local.staging() as ours:
             assert not theirs.exists()
             assert list(ours.parent.iterdir()) == [ours]
 
@@ -275,16 +385,16 @@ def test_what_a_living_process_stages_is_left_alone_and_what_a_killed_one_left_i
 # One writer at a time.
 
 
-def is_written(storage: LocalStorage) -> bool:
+def is_written(storage: Storage) -> bool:
     """Whether somebody has the lake for writing."""
     try:
-        with locked(storage.root / "_writing"):
+        with locked(storage.folder / "_writing"):
             return False
     except BlockingIOError:
         return True
 
 
-def test_while_one_writes_no_other_can_and_afterwards_another_can(storage: LocalStorage) -> None:
+def test_while_one_writes_no_other_can_and_afterwards_another_can(storage: Storage) -> None:
     with storage.writing():
         assert is_written(storage)
     assert not is_written(storage)
@@ -292,7 +402,7 @@ def test_while_one_writes_no_other_can_and_afterwards_another_can(storage: Local
         assert is_written(storage)
 
 
-def test_writing_ends_with_an_exception(storage: LocalStorage) -> None:
+def test_writing_ends_with_an_exception(storage: Storage) -> None:
     def interrupted() -> None:
         with storage.writing():
             raise KeyboardInterrupt
@@ -303,27 +413,27 @@ def test_writing_ends_with_an_exception(storage: LocalStorage) -> None:
 
 
 def test_the_lake_is_free_again_when_the_process_that_wrote_it_is_killed(
-    storage: LocalStorage,
+    local: LocalStorage,
 ) -> None:
-    with process(STAY_WRITING, storage.root) as (other, told):
+    with process(STAY_WRITING, local.root) as (other, told):
         assert told == "writing"
-        assert is_written(storage)
+        assert is_written(local)
         other.send_signal(signal.SIGKILL)
         other.wait()
-        assert not is_written(storage)
-        with storage.writing():
-            assert is_written(storage)
+        assert not is_written(local)
+        with local.writing():
+            assert is_written(local)
 
 
 def test_processes_that_write_at_once_write_one_after_the_other(
-    storage: LocalStorage, tmp_path: Path
+    local: LocalStorage, tmp_path: Path
 ) -> None:
     """Each reads a number and writes the next one: none is lost if nobody comes between."""
     counter = tmp_path / "counter"
     counter.write_text("0")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", COUNT_WHILE_WRITING, str(storage.root), str(counter)],
+            [sys.executable, "-c", COUNT_WHILE_WRITING, str(local.root), str(counter)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -344,17 +454,17 @@ def test_processes_that_write_at_once_write_one_after_the_other(
 
 
 def test_who_writes_and_who_only_reads_have_staging_folders_at_the_same_time(
-    storage: LocalStorage,
+    local: LocalStorage,
 ) -> None:
-    with process(STAY_WRITING, storage.root) as (_, told), storage.staging() as folder:
+    with process(STAY_WRITING, local.root) as (_, told), local.staging() as folder:
         assert told == "writing"
-        assert is_written(storage)
+        assert is_written(local)
         assert folder.is_dir()
-    with storage.writing(), process(STAY_IN_STAGING, storage.root) as (_, theirs):
+    with local.writing(), process(STAY_IN_STAGING, local.root) as (_, theirs):
         assert Path(theirs).is_dir()
 
 
-def test_what_marks_a_writer_is_in_no_folder_of_a_source(storage: LocalStorage) -> None:
+def test_what_marks_a_writer_is_in_no_folder_of_a_source(storage: Storage) -> None:
     with storage.writing():
         for source in ("customer", "accelerometer", "step_trainer"):
             assert list(storage.list(source)) == []

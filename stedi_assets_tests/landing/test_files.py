@@ -12,10 +12,15 @@ from stedi_assets.landing.files import files_by_date, fingerprint, ingestion_dat
 from stedi_assets.tables import Source
 
 MODIFIED = datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC)
+DELIVERED = datetime(2024, 2, 28, tzinfo=UTC)
 
 
 def stored(key: str) -> StoredFile:
     return StoredFile(key, 10, MODIFIED, "v1")
+
+
+def not_asked(file: StoredFile) -> datetime:
+    raise AssertionError(f"{file.key} says its date itself; asking takes time")
 
 
 def drop(lake: Lake, key: str) -> Path:
@@ -35,7 +40,7 @@ def drop(lake: Lake, key: str) -> Path:
     ids=["a folder", "a folder among others", "before the milliseconds in the name"],
 )
 def test_the_date_in_the_path_counts_first(key: str) -> None:
-    assert ingestion_date(stored(key)) == date(2023, 8, 6)
+    assert ingestion_date(stored(key), not_asked) == date(2023, 8, 6)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_the_date_in_the_path_counts_first(key: str) -> None:
     ],
 )
 def test_thirteen_digits_at_the_end_of_the_name_are_the_date(name: str, day: date) -> None:
-    assert ingestion_date(stored(f"customer/landing/{name}")) == day
+    assert ingestion_date(stored(f"customer/landing/{name}"), not_asked) == day
 
 
 @pytest.mark.parametrize(
@@ -86,8 +91,9 @@ def test_thirteen_digits_at_the_end_of_the_name_are_the_date(name: str, day: dat
         "before an extension that is none",
     ],
 )
-def test_else_the_last_modification_is_the_date(name: str) -> None:
-    assert ingestion_date(stored(f"customer/landing/{name}")) == date(2024, 2, 29)
+def test_else_the_day_on_which_it_was_delivered_is_the_date(name: str) -> None:
+    day = ingestion_date(stored(f"customer/landing/{name}"), lambda _: DELIVERED)
+    assert day == date(2024, 2, 28)
 
 
 def test_the_last_modification_is_taken_in_utc(lake: Lake) -> None:
@@ -105,7 +111,7 @@ def test_a_path_with_no_date_where_one_should_be_is_an_error_that_says_what_to_d
 ) -> None:
     key = f"customer/landing/ingestion_date={value}/a.json"
     with pytest.raises(ValueError, match="is no date") as error:
-        ingestion_date(stored(key))
+        ingestion_date(stored(key), not_asked)
     assert str(error.value) == (
         f"landing file {key}: 'ingestion_date={value}' is no date; "
         "rename it to ingestion_date=YYYY-MM-DD"

@@ -627,7 +627,7 @@ def test_the_comma_after_a_bad_record_is_not_of_it(day: Day) -> None:
 def test_more_records_than_one_batch_are_judged_alike(
     day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_BATCH", 2)
+    monkeypatch.setattr(reader, "BATCH", 2)
     content = f"{PHONE}\n{PHONE_2}\n5\n{PHONE}\n6\n"
     assert day.read({"a.json": content}) == (
         [PHONE_ROW, PHONE_ROW, PHONE_ROW_2],
@@ -732,7 +732,7 @@ def test_a_file_that_cannot_be_read_counts_as_one(
 def test_what_came_before_the_damage_does_not_land(
     day: Day, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "_BATCH", 1)
+    monkeypatch.setattr(reader, "BATCH", 1)
     content = LINES + b"oops\n" + b" " * 20_000 + b"\xff"
     assert day.read({"a.json": content}) == (
         [],
@@ -993,7 +993,7 @@ def test_the_reference_files_are_read_alike_both_ways(
     count: int,
 ) -> None:
     files = {
-        file.key: reference_lake.storage.fetch(file.key)
+        file.key: reference_lake.storage.fetch(file)
         for file in reference_lake.landing_files(source)
     }
     plain, _ = read_day(engine, source, files)

@@ -4,7 +4,10 @@ import gzip
 import json
 import re
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import pytest
 from backports import zstd
@@ -12,7 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stedi_assets.landing import records as module
-from stedi_assets.landing.records import UnreadableFileError, records
+from stedi_assets.landing.records import (
+    EntangledRecordsError,
+    UnreadableFileError,
+    records,
+    write_without,
+)
 
 
 def cut(tmp_path: Path, content: str | bytes, name: str = "a.json") -> list[tuple[int, str]]:
@@ -383,3 +391,160 @@ def test_objects_come_out_as_they_went_in(
 ) -> None:
     texts = [json.dumps(value, indent=indent, ensure_ascii=ascii_only) for value in values]
     assert [text for _, text in cut(tmp_path, separator.join(texts))] == texts
+
+
+# Writing a file again without some of its records.
+
+
+OBJECTS = st.sampled_from(
+    [A, B, C, '{ "d" : "," }', '{"e": "\\u00e4 ä \\" ]"}', '{"f": {"g": [[], {}]}}', "{}"]
+)
+SPREAD = st.sampled_from(
+    ['{\n  "a": {\n    "x": 1\n  }\n}', '{ "b":\n 2 }', '{\r\n "c": [\n1,\n2]}']
+)
+KEPT_AND_NOT = st.lists(st.tuples(OBJECTS, st.booleans()), max_size=12)
+"""Records, and whether each is left out."""
+SIZES = st.tuples(st.sampled_from([1, 7, 40, 1 << 20]), st.sampled_from([1, 2, 3, 20_000]))
+"""How much of a file, and how many of its records, are looked at together."""
+COMPRESSIONS = st.sampled_from(["", ".gz", ".zst"])
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".zst": zstd.compress}
+DECOMPRESS = {"": bytes, ".gz": gzip.decompress, ".zst": zstd.decompress}
+
+
+def left_of(
+    tmp_path: Path,
+    content: str,
+    leave_out: Sequence[bool],
+    compression: str = "",
+    sizes: tuple[int, int] = (1 << 20, 20_000),
+) -> str:
+    """What is left of a file; looks on the way whether it is read as the records that are kept."""
+    source, target = tmp_path / f"a.json{compression}", tmp_path / f"b.json{compression}"
+    source.write_bytes(COMPRESS[compression](content.encode()))
+    flags = iter(leave_out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_CHUNK", sizes[0])
+        patch.setattr(module, "BATCH", sizes[1])
+        count = write_without(source, target, lambda batch: [next(flags) for _ in batch])
+        before, after = ([text for _, text in records(path)] for path in (source, target))
+    assert next(flags, None) is None
+    assert count == sum(leave_out)
+    assert after == [text for text, out in zip(before, leave_out, strict=True) if not out]
+    return DECOMPRESS[compression](target.read_bytes()).decode()
+
+
+@any_content
+@given(
+    KEPT_AND_NOT,
+    st.sampled_from(["\n", "\r\n", ",\n", "\n,", " \n"]),
+    st.booleans(),
+    st.sampled_from(["", "\ufeff"]),
+    COMPRESSIONS,
+    SIZES,
+)
+def test_of_lines_the_others_are_left_as_lines_without_blank_ones(
+    tmp_path: Path,
+    drawn: list[tuple[str, bool]],
+    end: str,
+    has_last_end: bool,
+    mark: str,
+    compression: str,
+    sizes: tuple[int, int],
+) -> None:
+    last_end = end.rstrip(",") if has_last_end else ""
+    content = mark + end.join(text for text, _ in drawn) + last_end
+    left = left_of(tmp_path, content, [out for _, out in drawn], compression, sizes)
+    kept = [text for text, out in drawn if not out]
+    if drawn:
+        assert [
+            line.strip(" ,\r\ufeff") for line in left.split("\n") if line.strip("\ufeff")
+        ] == kept
+    if kept and end in ("\n", "\r\n"):
+        assert left.removesuffix(end) == mark + end.join(kept) or not has_last_end
+    if not any(out for _, out in drawn):
+        assert left == content
+
+
+@any_content
+@given(
+    KEPT_AND_NOT,
+    st.sampled_from(
+        ["[{},{}]", "[{}, {}]\n", "[\n{},\n{}\n]\n", "[\r\n  {},\r\n  {}\r\n]", "[{}\n,{}]"]
+    ),
+    COMPRESSIONS,
+    SIZES,
+)
+def test_of_an_array_an_array_is_left(
+    tmp_path: Path,
+    drawn: list[tuple[str, bool]],
+    form: str,
+    compression: str,
+    sizes: tuple[int, int],
+) -> None:
+    start, between, end = form.split("{}")
+    content = start + between.join(text for text, _ in drawn) + end
+    left = left_of(tmp_path, content, [out for _, out in drawn], compression, sizes)
+    assert json.loads(left) == [json.loads(text) for text, out in drawn if not out]
+    if drawn and not any(out for _, out in drawn):
+        assert left == content
+
+
+@any_content
+@given(
+    st.lists(st.tuples(st.one_of(OBJECTS, SPREAD), st.booleans()), max_size=8),
+    st.lists(
+        st.sampled_from(["", " ", "\n", "\r\n", "\n\n", ",", ", ", ",\n", "\t"]),
+        min_size=9,
+        max_size=9,
+    ),
+    COMPRESSIONS,
+    SIZES,
+)
+def test_of_objects_in_any_form_the_others_are_left_as_they_were(
+    tmp_path: Path,
+    drawn: list[tuple[str, bool]],
+    between: list[str],
+    compression: str,
+    sizes: tuple[int, int],
+) -> None:
+    content = (
+        "".join(before + text for (text, _), before in zip(drawn, between, strict=False))
+        + between[-1]
+    )
+    left_of(tmp_path, content, [out for _, out in drawn], compression, sizes)
+
+
+@any_content
+@given(st.lists(st.lists(st.tuples(OBJECTS, st.booleans()), max_size=3), max_size=4), SIZES)
+def test_of_arrays_in_an_array_arrays_in_an_array_are_left(
+    tmp_path: Path, drawn: list[list[tuple[str, bool]]], sizes: tuple[int, int]
+) -> None:
+    content = f"[{', '.join('[' + ','.join(text for text, _ in of) + ']' for of in drawn)}]"
+    left = left_of(tmp_path, content, [out for of in drawn for _, out in of], sizes=sizes)
+    assert json.loads(left) == [[json.loads(text) for text, out in of if not out] for of in drawn]
+
+
+@any_content
+@given(CONTENTS, st.randoms(use_true_random=False), SIZES)
+def test_what_is_left_of_any_text_is_read_as_what_was_kept_or_refused(
+    tmp_path: Path, content: str, random: Random, sizes: tuple[int, int]
+) -> None:
+    leave_out = [random.random() < 0.5 for _ in cut(tmp_path, content)]
+    with suppress(EntangledRecordsError):
+        left_of(tmp_path, content, leave_out, sizes=sizes)
+
+
+def test_a_file_of_which_nothing_is_left_is_an_empty_one_of_its_kind(tmp_path: Path) -> None:
+    for compression in COMPRESS:
+        for content, left in ((f"{A}\n{B}\n", ""), (f"[{A},{B}]\n", "[]\n"), ("", "")):
+            leave_out = [True] * len(cut(tmp_path, content))
+            assert left_of(tmp_path, content, leave_out, compression) == left
+
+
+def test_a_broken_file_of_which_a_record_cannot_be_taken_without_changing_others_is_refused(
+    tmp_path: Path,
+) -> None:
+    content = '{"a": 1,\n{"b": 2}\n"c": 3}\n'
+    assert [text for _, text in cut(tmp_path, content)] != ['{"a": 1,\n"c": 3}']
+    with pytest.raises(EntangledRecordsError, match="would be read as other ones"):
+        left_of(tmp_path, content, [text == '{"b": 2}' for _, text in cut(tmp_path, content)])

@@ -12,10 +12,11 @@ import ibis
 import pytest
 
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.lake import Lake
+from stedi_assets.lake import Lake, open_lake
 from stedi_assets.privacy.pseudonyms import KEY_FILE, local_key, pseudonym
 from stedi_assets.resources import open_engine, pseudonym_key
 from stedi_assets.tables import TABLES
+from stedi_assets_tests.conftest import Bucket
 
 KEY = "k" * 16 + "-from-outside"
 
@@ -102,6 +103,19 @@ def test_the_key_of_the_environment_goes_before_the_lake_s_own(
         assert pseudonym_by(engine, "ann@stedi.com") == sha256(KEY + "ann@stedi.com")
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "")
     assert pseudonym_key(lake) == local_key(lake.storage.root)
+
+
+def test_a_lake_on_s3_has_no_key_of_its_own(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = open_lake(f"s3://{bucket.name}", tmp_path)
+    with pytest.raises(ValueError, match="STEDI_PSEUDONYM_KEY is not set: set it to a secret"):
+        pseudonym_key(lake)
+    with pytest.raises(ValueError, match="STEDI_PSEUDONYM_KEY"), open_engine(lake):
+        pass
+    assert bucket.keys == []
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", KEY)
+    assert pseudonym_key(lake) == KEY
 
 
 def test_every_engine_over_a_lake_gives_a_value_the_same_pseudonym(lake: Lake) -> None:

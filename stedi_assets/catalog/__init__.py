@@ -1,0 +1,1 @@
+"""How others find the tables: Athena and Glue on AWS, DuckDB anywhere."""

@@ -1,0 +1,368 @@
+"""The lake's files as objects of an S3 bucket, with a local cache of those that were read.
+
+The only module that speaks with S3, and that puts what S3 answers into words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+from boto3.s3.transfer import TransferConfig, create_transfer_manager
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as NotConnectedError
+from dagster_aws.s3 import S3Resource
+
+from stedi_assets.lake.storage import (
+    BrokenOffError,
+    GoneError,
+    LocalFolder,
+    StorageError,
+    StoredFile,
+)
+from stedi_assets.tables import PARTITION
+
+CACHE_LIMIT = 20_000_000_000
+"""Bytes of the cache above which the files that were not used for longest are removed."""
+
+_IN_USE = 24 * 3600
+"""Seconds for which a process may still read a file that it fetched."""
+
+_ATTEMPTS = 8
+_AT_ONCE = 8
+_DELIVERED = "stedi-delivered"
+_OBJECTS = "objects"
+_PARTITION_FOLDER = re.compile(rf"(?:^|/)({PARTITION}=\d{{4}}-\d{{2}}-\d{{2}})/[^/]*$")
+_EXTENSIONS = re.compile(r"(?:\.[A-Za-z0-9]{1,10})*$")
+
+_moments: dict[tuple[Path, StoredFile], datetime] = {}
+"""When files were delivered, by the storage's folder: a sensor opens the lake again and again."""
+
+
+def open_s3(root: str, cache: Path) -> S3Storage:
+    """The storage at `s3://bucket/prefix`.
+
+    Endpoint, region and credentials are those that boto3 finds, in `AWS_...` or its files. With an
+    endpoint it names the bucket in the path, as other servers than Amazon's want it.
+
+    Args:
+        root: bucket and prefix.
+        cache: the folder in which each storage has one for its local files.
+
+    Raises:
+        ValueError: there is no bucket in `root`.
+        StorageError: boto3 cannot be set up.
+    """
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+    if not bucket:
+        raise ValueError(f"STEDI_LAKE is {root!r}: set it to s3://bucket or s3://bucket/prefix")
+    with _told(root, "", bucket):
+        client = S3Resource(max_attempts=_ATTEMPTS).get_client()
+    return S3Storage(client, bucket, prefix.strip("/"), cache)
+
+
+class S3Storage(LocalFolder):
+    """The objects below a prefix of a bucket.
+
+    `writing` holds among the processes of one machine only: whoever writes the same lake from two
+    machines has to see to it that they take turns.
+
+    Args:
+        client: boto3's, of S3.
+        bucket: has to exist.
+        prefix: of all keys; empty for the whole bucket.
+        cache: below it lie the local files of this storage, in a folder that is made private.
+    """
+
+    def __init__(self, client: Any, bucket: str, prefix: str, cache: Path) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._prefix = prefix and f"{prefix}/"
+        of_this = "\n".join([client.meta.endpoint_url, bucket, prefix])
+        super().__init__(cache.expanduser() / hashlib.sha256(of_this.encode()).hexdigest()[:16])
+
+    def uri(self, key: str = "") -> str:
+        """See `Storage`."""
+        return f"s3://{self._bucket}/{self._prefix}{key}".rstrip("/")
+
+    def exists(self) -> bool:
+        """Whether there is any object below the prefix."""
+        with self._told(""):
+            found = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=self._prefix, MaxKeys=1
+            )
+        return bool(found["KeyCount"])
+
+    def list(self, prefix: str) -> Iterator[StoredFile]:
+        """See `Storage`. Markers of empty folders, whose keys end with a slash, are no files."""
+        for page in self._pages("list_objects_v2", prefix):
+            for found in page.get("Contents", []):
+                if not found["Key"].endswith("/"):
+                    yield self._stored(found)
+
+    def find(self, key: str) -> StoredFile | None:
+        """See `Storage`."""
+        try:
+            with self._told(key):
+                head = self._client.head_object(**self._at(key))
+        except GoneError:
+            return None
+        return StoredFile(key, head["ContentLength"], head["LastModified"], _version(head))
+
+    def fetch(self, file: StoredFile) -> Path:
+        """See `Storage`: a copy in the cache, where the file's own is not there yet."""
+        path = self._cached(file)
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            # The time of the last use. That of the last change stays: it is one file for readers.
+            os.utime(path, ns=(time.time_ns(), stat.st_mtime_ns))
+            if stat.st_size == file.size:  # else the machine stopped before all was on its disk
+                return path
+        self._download(file, path)
+        return path
+
+    def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
+        """See `Storage`."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self.fetch, files))
+
+    def _cached(self, file: StoredFile) -> Path:
+        """Where the copy of a file is: by hash, for a key can be longer than a file's name."""
+        name = hashlib.sha256(f"{file.key}\n{file.version}".encode()).hexdigest()
+        extensions = _EXTENSIONS.search(file.key.rpartition("/")[2])
+        of_partition = _PARTITION_FOLDER.search(file.key)
+        folder = self.folder / _OBJECTS / (of_partition[1] if of_partition else "")
+        return folder / f"{name}{extensions[0] if extensions else ''}"
+
+    def _download(self, file: StoredFile, path: Path) -> None:
+        self._make_folder()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=self.folder / _OBJECTS) as folder:
+            draft = Path(folder) / "draft"
+            for attempt in count(1):
+                try:
+                    with self._told(file.key), draft.open("wb") as copy:
+                        self._read(file, copy)
+                    break
+                except BrokenOffError:  # boto3 tries again only what has not begun to answer
+                    if attempt == _ATTEMPTS:
+                        raise
+                    time.sleep(random.uniform(0, 0.05 * 2**attempt))
+            draft.replace(path)
+
+    def _read(self, file: StoredFile, copy: IO[bytes]) -> None:
+        answer = self._client.get_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
+        try:
+            shutil.copyfileobj(answer["Body"], copy, 1 << 20)
+        except (IncompleteReadError, HTTPClientError) as error:
+            raise BrokenOffError(
+                f"{self.uri(file.key)}: reading it broke off: {error}. Try again."
+            ) from None
+
+    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
+        """See `Storage`. A large file goes up in parts, which are no object before the last."""
+        came = {_DELIVERED: str(int(delivered.timestamp() * 1000))} if delivered else {}
+        with self._told(key), create_transfer_manager(self._client, TransferConfig()) as transfer:
+            transfer.upload(
+                str(staged), self._bucket, self._prefix + key, {"Metadata": came}
+            ).result()
+
+    def delivered(self, file: StoredFile) -> datetime:
+        """See `Storage`; asks once for each version of a file."""
+        if (known := _moments.get((self.folder, file))) is None:
+            with self._told(file.key):
+                head = self._client.head_object(**self._at(file.key, file))
+            noted = head["Metadata"].get(_DELIVERED, "")
+            known = _moments[self.folder, file] = (
+                datetime.fromtimestamp(int(noted) / 1000, UTC)
+                if noted.isdecimal()
+                else head["LastModified"]
+            )
+        return known
+
+    def remove(self, key: str) -> None:
+        """See `Storage`."""
+        with self._told(key):
+            self._client.delete_object(**self._at(key))
+
+    def old_versions(self, prefix: str = "") -> Iterator[StoredFile]:
+        """See `Storage`: the noncurrent versions of a bucket that keeps them."""
+        for page in self._pages("list_object_versions", prefix):
+            for found in page.get("Versions", []):
+                if not found["IsLatest"]:
+                    yield self._stored(found)
+
+    def remove_version(self, file: StoredFile) -> None:
+        """See `Storage`. With the last version go the marks that say it was deleted."""
+        key = self._prefix + file.key
+        with self._told(file.key):
+            self._client.delete_object(**self._at(file.key, file))
+            marks = []
+            for page in self._client.get_paginator("list_object_versions").paginate(
+                Bucket=self._bucket, Prefix=key
+            ):
+                if any(found["Key"] == key for found in page.get("Versions", [])):
+                    return
+                marks += [mark for mark in page.get("DeleteMarkers", []) if mark["Key"] == key]
+            for mark in marks:
+                self._client.delete_object(**self._at(file.key), VersionId=mark["VersionId"])
+
+    def forget_cached(self) -> None:
+        """See `Storage`."""
+        with self.staging() as folder, suppress(FileNotFoundError):
+            # What is there is removed with the folder, also if the process is killed before.
+            (self.folder / _OBJECTS).rename(folder / _OBJECTS)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """See `Storage`; among the processes of this machine only."""
+        self._make_folder()
+        with super().writing():
+            yield
+
+    @contextmanager
+    def staging(self) -> Iterator[Path]:
+        """See `Storage`. Who begins to compute brings the cache below its limit."""
+        self._make_folder()
+        self._shrink_cache()
+        with super().staging() as folder:
+            yield folder
+
+    def _make_folder(self) -> None:
+        """Make the folder of local files, which only its owner can read."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+
+    def _shrink_cache(self) -> None:
+        found = []
+        for folder, _, names in os.walk(self.folder / _OBJECTS):
+            for path in (Path(folder, name) for name in names):
+                with suppress(FileNotFoundError):  # another process does the same
+                    stat = path.stat()
+                    found.append((stat.st_atime, stat.st_size, path))
+        size = sum(of_file for _, of_file, _ in found)
+        for used, of_file, path in sorted(found):
+            if size <= CACHE_LIMIT or used > time.time() - _IN_USE:
+                return
+            path.unlink(missing_ok=True)
+            size -= of_file
+
+    def _pages(self, operation: str, prefix: str) -> Iterator[Any]:
+        below = self._prefix + (prefix and f"{prefix}/")
+        with self._told(prefix):
+            pages = self._client.get_paginator(operation)
+            yield from pages.paginate(Bucket=self._bucket, Prefix=below)
+
+    def _at(self, key: str, version: StoredFile | None = None) -> dict[str, str]:
+        at = {"Bucket": self._bucket, "Key": self._prefix + key}
+        if version and version.version_id:
+            at["VersionId"] = version.version_id
+        return at
+
+    def _stored(self, found: Any) -> StoredFile:
+        return StoredFile(
+            found["Key"].removeprefix(self._prefix),
+            found["Size"],
+            found["LastModified"],
+            _version(found),
+            found.get("VersionId"),
+        )
+
+    def _told(self, key: str) -> AbstractContextManager[None]:
+        return _told(self.uri(key), self._client.meta.endpoint_url, self._bucket)
+
+
+def _version(answer: Any) -> str:
+    return str(answer["ETag"]).strip('"')
+
+
+_GONE = {"404", "NoSuchKey", "NoSuchVersion", "412", "PreconditionFailed"}
+_DENIED = {"403", "AccessDenied", "AllAccessDisabled"}
+_NOT_KNOWN = {
+    "ExpiredToken",
+    "InvalidAccessKeyId",
+    "InvalidToken",
+    "RequestExpired",
+    "SignatureDoesNotMatch",
+    "TokenRefreshRequired",
+}
+_OF_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    SSOError,
+    TokenRetrievalError,
+)
+
+
+@contextmanager
+def _told(uri: str, endpoint: str, bucket: str) -> Iterator[None]:
+    """Turn boto3's errors into one that says what is wrong with what, and what to do.
+
+    It has no cause, for of a run's error the last cause is what the command line tells.
+
+    Raises:
+        GoneError: there is no such object, or not in the version that was asked for.
+        StorageError: anything else is wrong.
+    """
+    log_in = (
+        "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION_TOKEN, if they are "
+        "temporary), or AWS_PROFILE, to credentials that are valid now."
+    )
+    try:
+        yield
+    except _OF_CREDENTIALS as error:
+        raise StorageError(f"{uri}: there are no credentials for S3: {error}. {log_in}") from None
+    except (NotConnectedError, HTTPClientError) as error:
+        raise StorageError(
+            f"{uri}: {endpoint} does not answer: {error}. Look whether the network lets you reach "
+            "it, and whether AWS_ENDPOINT_URL and AWS_DEFAULT_REGION are right."
+        ) from None
+    except ClientError as error:
+        code = str(error.response.get("Error", {}).get("Code", ""))
+        if code in _GONE:
+            raise GoneError(
+                f"{uri} was replaced or removed after it was listed: try again"
+            ) from None
+        if code == "NoSuchBucket":
+            problem = (
+                f"there is no bucket {bucket!r} at {endpoint}. Make it, or set STEDI_LAKE to "
+                "s3://bucket/prefix of one that is there."
+            )
+        elif code in _DENIED:
+            problem = (
+                f"access denied: {error}. Give whoever the credentials are for the right to list, "
+                f"read, write and delete objects of the bucket {bucket!r}, or set AWS_PROFILE or "
+                "AWS_ACCESS_KEY_ID to somebody who has it."
+            )
+        elif code in _NOT_KNOWN:
+            problem = f"the credentials are not valid (any more): {error}. {log_in}"
+        else:
+            problem = str(error)
+        raise StorageError(f"{uri}: {problem}") from None
+    except BotoCoreError as error:
+        raise StorageError(f"{uri}: {error}") from None

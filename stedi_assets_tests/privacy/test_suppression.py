@@ -1,0 +1,90 @@
+"""Whom the list keeps out: rows by their subject and time, other texts by the words in them."""
+
+import duckdb
+import pytest
+
+from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.privacy.suppression import hidden, is_erased, mentions_erased
+from stedi_assets.tables import Source, landing_table
+
+ANN = "ann@x.com"
+
+
+@pytest.fixture
+def connection(engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
+    """With the list `list`: Ann, her device up to 500, and one moment of a shared one."""
+    listed = [
+        (hidden("person", "'ann@x.com'"), "NULL::BIGINT"),
+        (hidden("device", "'Own-1'"), "500"),
+        (hidden("device", "'Shared-2'"), "NULL"),
+        (hidden("reading", "'Shared-2 ' || 100"), "NULL"),
+    ]
+    rows = " UNION ALL ".join(f"SELECT {hash} AS hash, {until} AS until" for hash, until in listed)
+    engine.connection.execute(f"CREATE TABLE list AS {rows}")
+    return engine.connection
+
+
+@pytest.mark.parametrize(
+    ("text", "is_theirs"),
+    [
+        (f'{{"email": "{ANN}"', True),
+        (ANN.upper(), True),
+        (f"mailto={ANN}!", True),
+        (f"Write to {ANN}.", True),
+        ('{"email": "ann\\u0040x.com"', True),
+        ('{"email": "\\u0041\\u006E\\u006e@x.com"', True),
+        (f'"first line\\n{ANN}\\tand more"', True),
+        ('"\\ud83d\\ude00 \\u0000 ann\\u0040x.com"', True),
+        (f"C:\\{ANN}", True),
+        ("on loan: Own-1", True),
+        ('{"serialNumber": "Own\\u002d1", "oops"', True),
+        ("Shared-2", False),
+        (f"jo{ANN}", False),
+        (f"{ANN}.uk", False),
+        ("Own-10", False),
+        ("own-1", False),
+        ("\\u", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_text_is_theirs_that_holds_their_email_or_their_own_device(
+    connection: duckdb.DuckDBPyConnection, text: str | None, is_theirs: bool
+) -> None:
+    found = connection.execute(
+        f"SELECT false AND {mentions_erased('t', 'list')}, {mentions_erased('t', 'list')} "
+        "FROM (SELECT $text::VARCHAR AS t)",
+        {"text": text},
+    ).fetchone()
+    assert found == (False, is_theirs)
+
+
+def test_readings_are_theirs_up_to_a_time_or_at_their_moments(
+    connection: duckdb.DuckDBPyConnection,
+) -> None:
+    connection.execute(
+        "CREATE TABLE readings AS FROM (VALUES (100, 'Own-1'), (500, 'Own-1'), (501, 'Own-1'), "
+        "(100, 'Shared-2'), (101, 'Shared-2'), (100, 'Other-3')) AS r(sensorreadingtime, "
+        "serialnumber)"
+    )
+    table = landing_table(Source.STEP_TRAINER)
+    found = connection.execute(
+        f"SELECT * FROM readings WHERE {is_erased(table, 'readings', 'list')} ORDER BY ALL"
+    ).fetchall()
+    assert found == [(100, "Own-1"), (100, "Shared-2"), (500, "Own-1")]
+
+
+@pytest.mark.parametrize("source", [Source.CUSTOMER, Source.ACCELEROMETER])
+def test_records_of_an_email_are_theirs_in_any_case_and_with_blanks_around_it(
+    connection: duckdb.DuckDBPyConnection, source: Source
+) -> None:
+    table = landing_table(source)
+    name = "email" if source is Source.CUSTOMER else "user"
+    emails = [ANN, " ANN@x.com\t", "bob@x.com", f"jo{ANN}", None]
+    connection.execute(
+        f'CREATE TABLE people AS SELECT unnest($emails) AS "{name}"', {"emails": emails}
+    )
+    found = connection.execute(
+        f'SELECT "{name}" FROM people WHERE {is_erased(table, "people", "list")} ORDER BY ALL'
+    ).fetchall()
+    assert found == [(" ANN@x.com\t",), (ANN,)]
