@@ -1,0 +1,202 @@
+"""The Dagster instance of a server, deploy/aws/dagster.yaml, over a real PostgreSQL."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
+
+from stedi_assets.checks import keys_of_checks
+from stedi_assets.event_log_postgres import PostgresEventLog
+from stedi_assets.lake import Lake
+from stedi_assets.sample_data import write_sample
+from stedi_assets.tables import TABLES
+from stedi_assets_tests.conftest import Bucket
+from stedi_assets_tests.deploy.postgres import postgres, rows
+from stedi_assets_tests.end_to_end.process import stedi, succeeded
+from stedi_assets_tests.end_to_end.test_dagster_dev import free_port
+from stedi_assets_tests.test_event_log import DAYS, run_days
+
+pytestmark = pytest.mark.long
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = ROOT / "deploy" / "aws" / "dagster.yaml"
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[dict[str, str]]:
+    """A PostgreSQL server, for the tests of this module."""
+    with postgres() as settings:
+        yield settings
+
+
+@pytest.fixture
+def home(
+    tmp_path: Path, database: dict[str, str], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """A Dagster home with the server's settings, an empty database and a bucket for logs."""
+    for table in rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"):
+        rows(database, f'DROP TABLE "{table[0]}" CASCADE; COMMIT; SELECT 1')
+    folder = tmp_path / "home"
+    folder.mkdir()
+    shutil.copy(SETTINGS, folder)
+    monkeypatch.setenv("DAGSTER_HOME", str(folder))
+    monkeypatch.setenv("DAGSTER_LOGS_BUCKET", bucket.name)
+    for name, value in database.items():
+        monkeypatch.setenv(name, value)
+    return folder
+
+
+def instance_of(home: Path) -> dg.DagsterInstance:
+    return dg.DagsterInstance.from_config(str(home))
+
+
+def test_the_queue_is_that_of_one_machine() -> None:
+    here = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
+    there = yaml.safe_load(SETTINGS.read_text())
+    for name in ("concurrency", "run_launcher", "run_monitoring", "telemetry"):
+        assert there[name] == here[name]
+
+
+def test_no_secret_is_in_the_settings() -> None:
+    storage = yaml.safe_load(SETTINGS.read_text())["event_log_storage"]["config"]["postgres_db"]
+    assert [name for name, value in storage.items() if isinstance(value, str)] == ["scheme"]
+
+
+def test_the_instance_retries_runs_whose_process_was_lost_and_keeps_logs_in_the_bucket(
+    home: Path,
+) -> None:
+    with instance_of(home) as instance:
+        assert isinstance(instance.event_log_storage, PostgresEventLog)
+        assert isinstance(instance.compute_log_manager, S3ComputeLogManager)
+        assert instance.run_retries_enabled
+        assert instance.run_retries_max_retries == 2
+        assert not instance.run_retries_retry_on_asset_or_op_failure
+        assert instance.run_monitoring_enabled
+        assert not instance.telemetry_enabled
+
+
+@pytest.mark.parametrize("batch_size", ["0", "1000"])
+def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
+    home: Path, database: dict[str, str], monkeypatch: pytest.MonkeyPatch, batch_size: str
+) -> None:
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", batch_size)
+    with instance_of(home) as instance:
+        run_days(instance)
+    found = rows(
+        database,
+        "SELECT c.partition, execution_status, e.dagster_event_type, m.partition "
+        "FROM asset_check_executions c JOIN event_logs e ON e.id = evaluation_event_storage_id "
+        "LEFT JOIN event_logs m ON m.id = materialization_event_storage_id "
+        "WHERE check_name = 'looked_at' ORDER BY c.partition NULLS LAST",
+    )
+    evaluated = "SUCCEEDED", "ASSET_CHECK_EVALUATION"
+    assert [row[:3] for row in found] == [(day, *evaluated) for day in [*DAYS, None]]
+    assert [row[3] for row in found[:3]] == DAYS
+
+
+OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
+
+
+def test_connections_are_kept_and_closed_at_the_end(home: Path, database: dict[str, str]) -> None:
+    def connections() -> list[int]:
+        return [pid for (pid,) in rows(database, f"SELECT pid {OTHERS}")]
+
+    with instance_of(home) as instance:
+        run_days(instance)
+        kept = connections()
+        assert len(kept) == 1
+        assert instance.get_materialized_partitions(dg.AssetKey("readings")) == set(DAYS)
+        assert connections() == kept
+    assert connections() == []
+
+
+def test_an_instance_outlives_connections_that_the_database_closes(
+    home: Path, database: dict[str, str]
+) -> None:
+    with instance_of(home) as instance:
+        run_days(instance)
+        rows(database, f"SELECT pg_terminate_backend(pid) {OTHERS}")
+        assert instance.get_materialized_partitions(dg.AssetKey("readings")) == set(DAYS)
+
+
+def test_what_a_run_over_the_sample_tells_is_seen_by_another_instance(
+    home: Path, lake: Lake
+) -> None:
+    write_sample(lake.storage.root, customers=12, days=2)
+    told = succeeded(stedi(lake, "run", DAGSTER_HOME=str(home)))
+    assert "differs" not in told
+    with instance_of(home) as first, instance_of(home) as second:
+        for instance in (first, second):
+            (run,) = instance.get_runs(dg.RunsFilter(job_name="bring_up_to_date"))
+            assert run.is_success
+            assert len(instance.all_logs(run.run_id)) > 100
+            for name in TABLES:
+                key = dg.AssetKey(name)
+                assert instance.get_latest_materialization_event(key), name
+                assert len(instance.get_materialized_partitions(key)) == 2, name
+            for check in keys_of_checks(TABLES):
+                history = instance.event_log_storage.get_asset_check_execution_history(check, 10)
+                assert {record.status for record in history} <= {
+                    AssetCheckExecutionRecordStatus.SUCCEEDED,
+                    AssetCheckExecutionRecordStatus.FAILED,  # a warning
+                }, check
+                assert {record.partition for record in history} >= set(run_dates(run)), check
+
+
+def run_dates(run: dg.DagsterRun) -> list[str]:
+    """The first and the last date of a run."""
+    return [run.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
+
+
+@pytest.mark.long
+def test_the_servers_of_the_image_run_what_lands_and_log_it_in_the_bucket(
+    home: Path, lake: Lake, bucket: Bucket
+) -> None:
+    """The code location and the daemon, each a process, as their containers start them."""
+    port = str(free_port())
+    workspace = SETTINGS.with_name("workspace.yaml").read_text().replace("4000", port)
+    (home / "workspace.yaml").write_text(workspace)
+    write_sample(lake.storage.root, customers=12, days=2)
+    environment = {
+        **os.environ,
+        "STEDI_LAKE": str(lake.storage.root),
+        "STEDI_CODE_HOST": "localhost",
+    }
+    dagster = [sys.executable, "-m", "dagster"]
+    server = ["code-server", "start", "-h", "localhost", "-p", port, "-m"]
+    processes = [
+        subprocess.Popen([*dagster, *server, "stedi_assets.definitions"], cwd=ROOT, env=environment)
+    ]
+    health = [*dagster, "api", "grpc-health-check", "-p", port]
+    try:
+        wait_until(lambda: subprocess.run(health, capture_output=True).returncode == 0)
+        daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
+        processes.append(subprocess.Popen(daemon, cwd=home, env=environment))
+        with instance_of(home) as instance:
+            succeeded_runs = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
+            wait_until(lambda: len(instance.get_runs(succeeded_runs)) >= 2)
+            assert {run.job_name for run in instance.get_runs()} == {
+                "bring_up_to_date",
+                "reconcile",
+            }
+        wait_until(lambda: any(key.startswith("dagster/storage/") for key in bucket.keys))
+    finally:
+        for process in reversed(processes):
+            process.terminate()
+            process.wait(60)
+
+
+def wait_until(came: Callable[[], bool]) -> None:
+    until = time.monotonic() + 300
+    while not came():
+        assert time.monotonic() < until
+        time.sleep(0.5)

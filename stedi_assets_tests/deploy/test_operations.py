@@ -1,0 +1,90 @@
+"""docs/operations.md says what to do in every case, and only what there is."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+import stedi_assets
+from stedi_assets import resources
+from stedi_assets.checks import checks_of, up_to_date
+from stedi_assets.cli import main
+from stedi_assets.tables import TABLES
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "operations.md").read_text()
+
+
+def section(heading: str) -> str:
+    return TEXT.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+
+
+def test_every_check_is_among_the_alarms() -> None:
+    checks = {name for table in TABLES.values() for name in checks_of(table)}
+    for name in {*checks, up_to_date.__name__}:
+        assert f"`{name}`" in section("When an alarm rings")
+
+
+def test_every_error_that_the_package_defines_is_among_the_alarms() -> None:
+    modules = [
+        importlib.import_module(found.name)
+        for found in pkgutil.walk_packages(stedi_assets.__path__, "stedi_assets.")
+    ]
+    errors = {
+        name
+        for module in modules
+        for name, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Exception) and kind.__module__.startswith("stedi_assets")
+    }
+    assert len(errors) > 5
+    for name in {name for name in errors if not name.startswith("_")}:  # others are caught inside
+        assert f"`{name}`" in section("When an alarm rings")
+
+
+def test_every_setting_is_in_the_table() -> None:
+    code = Path(resources.__file__).read_text()
+    image = (ROOT / "deploy" / "aws" / "Dockerfile").read_text()
+    settings = set(re.findall(r"environ[^\n]*\"((?:STEDI|DAGSTER)_\w+)\"", code))
+    settings |= set(re.findall(r"((?:STEDI|DAGSTER|PG)\w+)=", image))
+    instance = yaml.safe_load((ROOT / "deploy" / "aws" / "dagster.yaml").read_text())
+    settings |= set(re.findall(r"'env': '(\w+)'", str(instance)))
+    assert len(settings) > 10
+    told = re.sub(r"`(DAGSTER_POSTGRES)_HOST`(.*)", _with_prefixes, section("Settings"))
+    for name in settings:
+        assert f"`{name}`" in told
+
+
+def _with_prefixes(found: re.Match[str]) -> str:
+    return f"`{found[1]}_HOST`" + found[2].replace("`_", f"`{found[1]}_")
+
+
+def commands() -> list[str]:
+    in_blocks = "\n".join(re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)).splitlines()
+    in_text = re.findall(r"`(stedi\s[^`]+)`", TEXT)
+    return [
+        command
+        for line in [*in_blocks, *(" ".join(text.split()) for text in in_text)]
+        for command in re.findall(r"(?:^|\s)(stedi (?!dagster).*)", line)
+        if command.split()[1] in main.commands or line.startswith("stedi ")
+    ]
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_stedi_is_one_that_there_is(command: str) -> None:
+    name, *arguments = shlex.split(command)[1:]
+    subcommand = main.commands[name]
+    if name == "forget" and not arguments:
+        arguments = ["ann@example.com"]
+    assert subcommand.make_context(name, arguments, parent=click.Context(main))
+
+
+def test_every_output_and_parameter_that_is_named_is_the_stacks() -> None:
+    stack = (ROOT / "deploy" / "aws" / "stack.yaml").read_text()
+    for name in re.findall(r"outputs? `(\w+)`|`(Keep\w+|ScanLimit\w+)`", TEXT):
+        assert f"\n  {name[0] or name[1]}:\n" in stack

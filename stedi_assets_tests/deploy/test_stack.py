@@ -1,0 +1,512 @@
+"""The CloudFormation template: what it makes, and who may do what with it.
+
+Who may do what is read from the template's policies by a small evaluator, which knows of them what
+this template uses, and fails on anything else.
+"""
+
+import ast
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from cfnlint.api import lint_file
+from cfnlint.decode import cfn_yaml
+
+from stedi_assets.lake import s3
+from stedi_assets.privacy.suppression import FOLDER as ERASURES
+from stedi_assets.tables import TABLES, Source, Table, Zone
+
+pytestmark = pytest.mark.long
+
+TEMPLATE = Path(__file__).parents[2] / "deploy" / "aws" / "stack.yaml"
+ACCOUNT, REGION = "123456789012", "us-east-1"
+GLUE = f"arn:aws:glue:{REGION}:{ACCOUNT}"
+PREFIX = "lake"
+
+CURATED = [table for table in TABLES.values() if table.zone is Zone.CURATED]
+OTHERS = [table for table in TABLES.values() if table.zone is not Zone.CURATED]
+
+
+@cache
+def written() -> dict[str, Any]:
+    """The template as it stands in the file."""
+    found: dict[str, Any] = json.loads(json.dumps(cfn_yaml.load(str(TEMPLATE))))
+    return found
+
+
+class Template:
+    """The template, with values in the place of what refers to others.
+
+    Args:
+        parameters: that differ from their defaults.
+        names: of resources that have a name from elsewhere; of the others it is made up.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.text = written()
+        self.resources: dict[str, Any] = self.text["Resources"]
+        self.names = names or {}
+        self.values = {
+            "AWS::AccountId": ACCOUNT,
+            "AWS::Partition": "aws",
+            "AWS::Region": REGION,
+            "AWS::URLSuffix": "amazonaws.com",
+            **{name: str(of["Default"]) for name, of in self.text["Parameters"].items()},
+            **(parameters or {}),
+        }
+
+    def of_type(self, kind: str) -> dict[str, Any]:
+        """The resolved properties of all resources of a type, by their logical names."""
+        return {
+            name: self.resolved(resource["Properties"])
+            for name, resource in self.resources.items()
+            if resource["Type"] == f"AWS::{kind}"
+        }
+
+    def resolved(self, node: Any) -> Any:
+        match node:
+            case {"Ref": name}:
+                return self.name(name)
+            case {"Fn::GetAtt": [name, "Arn"]}:
+                return self.arn(name)
+            case {"Fn::Sub": str(text)}:
+                return re.sub(r"\$\{([^}]+)\}", lambda found: self._named(found[1]), text)
+            case {"Fn::If": [condition, then, otherwise]}:
+                return self.resolved(then if self._holds(condition) else otherwise)
+            case dict():
+                assert not any(key.startswith("Fn::") for key in node), node
+                return {key: self.resolved(value) for key, value in node.items()}
+            case list():
+                return [self.resolved(value) for value in node]
+        return node
+
+    def _holds(self, condition: str) -> bool:
+        one, other = self.text["Conditions"][condition]["Fn::Equals"]
+        return bool(self.resolved(one) == self.resolved(other))
+
+    def _named(self, name: str) -> str:
+        return self.arn(name[:-4]) if name.endswith(".Arn") else self.name(name)
+
+    def name(self, name: str) -> str:
+        """What `Ref` gives."""
+        if name in self.values:
+            return self.values[name]
+        kind = self.resources[name]["Type"]
+        if kind in ("AWS::SecretsManager::Secret", "AWS::IAM::ManagedPolicy"):
+            return self.names.get(name, self.arn(name))
+        if kind == "AWS::Athena::WorkGroup":
+            return str(self.resolved(self.resources[name]["Properties"]["Name"]))
+        return self.names.get(name, name.lower())
+
+    def arn(self, name: str) -> str:
+        kind = self.resources[name]["Type"]
+        if kind == "AWS::S3::Bucket":
+            return f"arn:aws:s3:::{self.name(name)}"
+        return f"arn:aws:{kind.split('::')[1].lower()}:{REGION}:{ACCOUNT}:{name}"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What a role may do."""
+
+    statements: list[dict[str, Any]] = field(default_factory=list)
+
+    def allow(self, action: str, resource: str, **context: str) -> bool:
+        """Whether a request is allowed.
+
+        Args:
+            action: as policies name it.
+            resource: its ARN.
+            context: what conditions look at, with `_` for `:`.
+        """
+        known = {name.replace("_", ":").lower(): value for name, value in context.items()}
+        return any(
+            any(matches(action.lower(), wanted.lower()) for wanted in listed(statement["Action"]))
+            and any(matches(resource, wanted) for wanted in listed(statement["Resource"]))
+            and all(
+                any(
+                    matches(known[key.lower()], wanted)
+                    for wanted in listed(values)
+                    if key.lower() in known
+                )
+                for conditions in statement.get("Condition", {}).values()
+                for key, values in conditions.items()
+            )
+            for statement in self.statements
+        )
+
+
+def matches(text: str, pattern: str) -> bool:
+    assert "[" not in pattern, "would mean something to fnmatch, and nothing to AWS"
+    return fnmatchcase(text, pattern)
+
+
+def listed(one_or_several: Any) -> list[str]:
+    return one_or_several if isinstance(one_or_several, list) else [one_or_several]
+
+
+@cache
+def rights(role: str) -> Rights:
+    """What a role's policies let it do."""
+    template = Template()
+    properties = template.of_type("IAM::Role")[role]
+    managed = template.of_type("IAM::ManagedPolicy")
+    by_arn = {template.arn(name): policy for name, policy in managed.items()}
+    policies = [*properties.get("Policies", [])]
+    policies += [by_arn[arn] for arn in properties.get("ManagedPolicyArns", [])]
+    statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
+    for statement in statements:
+        assert statement["Effect"] == "Allow"
+        assert statement.keys() <= {"Sid", "Effect", "Action", "Resource", "Condition"}
+        assert statement.get("Condition", {}).keys() <= {"StringLike", "StringEquals"}
+    return Rights(statements)
+
+
+@cache
+def actions(service: str) -> list[str]:
+    """All actions of a service that policies know."""
+    known = files("cfnlint") / "data" / "AdditionalSpecs" / "Policies.json"
+    found = json.loads(known.read_text())[service]["Actions"]
+    assert len(found) > 10
+    return [f"{service}:{action}" for action in found]
+
+
+def lake(key: str) -> str:
+    """The ARN of an object in the lake's bucket."""
+    return f"arn:aws:s3:::lakebucket/{key}"
+
+
+def objects(table: Table) -> str:
+    return lake(f"{PREFIX}/{table.path}/ingestion_date=2023-08-06/part-0.parquet")
+
+
+def glue_table(name: str) -> str:
+    return f"{GLUE}:table/stedi/{name}"
+
+
+KEEPERS = ["PipelineRole", "PrivacyOfficerRole"]
+NOT_CURATED = [
+    *(lake(f"{PREFIX}/{source}/landing/a.json") for source in Source),
+    *map(objects, OTHERS),
+    lake(f"{PREFIX}/{ERASURES}/20250101T000000Z-0.parquet"),
+    lake(f"{PREFIX}/{ERASURES}/20250101T000000Z-0.json"),
+    lake(f"{PREFIX}/_reconciled.parquet"),
+    lake(f"{PREFIX}/stedi.duckdb"),
+    lake(f"{PREFIX}/customer/curated_before/a.parquet"),
+    lake(f"{PREFIX}/accelerometer/curated/a.parquet"),
+    lake("customer/curated/a.parquet"),
+    lake("other/lake/customer/curated/a.parquet"),
+]
+
+
+def test_the_template_has_nothing_that_cfn_lint_finds_fault_with() -> None:
+    assert [str(fault) for fault in lint_file(TEMPLATE)] == []
+
+
+def test_the_keys_of_the_curated_tables_are_those_that_the_template_says() -> None:
+    assert {table.path for table in CURATED} == {"customer/curated", "step_trainer/curated"}
+    assert {table.name for table in CURATED} == {"customers_curated", "machine_learning_curated"}
+
+
+@pytest.mark.parametrize("resource", NOT_CURATED)
+def test_a_data_scientist_can_do_nothing_with_an_object_that_is_not_curated(resource: str) -> None:
+    role = rights("DataScientistRole")
+    through_s3 = {"kms_ViaService": f"s3.{REGION}.amazonaws.com"}
+    for action in actions("s3"):
+        for prefix in (f"{PREFIX}/customer/curated/", f"{PREFIX}/customer/landing/"):
+            assert not role.allow(action, resource, s3_prefix=prefix, **through_s3), action
+
+
+@pytest.mark.parametrize("table", CURATED, ids=lambda table: table.name)
+def test_a_data_scientist_reads_curated_objects_and_does_nothing_else_to_them(table: Table) -> None:
+    role = rights("DataScientistRole")
+    allowed = [action for action in actions("s3") if role.allow(action, objects(table))]
+    assert allowed == ["s3:getobject"]
+
+
+def test_a_data_scientist_lists_what_is_curated_alone() -> None:
+    role, bucket = rights("DataScientistRole"), "arn:aws:s3:::lakebucket"
+
+    def allowed(**context: str) -> list[str]:
+        return [action for action in actions("s3") if role.allow(action, bucket, **context)]
+
+    of_any = ["s3:getbucketlocation"]
+    assert allowed() == of_any
+    for table in CURATED:
+        for end in ("", "/", "/ingestion_date=2023-08-06/"):
+            found = allowed(s3_prefix=f"{PREFIX}/{table.path}{end}")
+            assert found == [*of_any, "s3:listbucket"]
+    for prefix in ("", f"{PREFIX}/", f"{PREFIX}/customer/", f"{PREFIX}/{ERASURES}/"):
+        assert allowed(s3_prefix=prefix) == of_any
+    for table in OTHERS:
+        assert allowed(s3_prefix=f"{PREFIX}/{table.path}/") == of_any
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*(t.name for t in OTHERS), *(f"{s}_landing_json" for s in Source), "customers_curated_2"],
+)
+def test_a_data_scientist_can_do_nothing_with_a_table_that_is_not_curated(name: str) -> None:
+    role = rights("DataScientistRole")
+    assert not any(role.allow(action, glue_table(name)) for action in actions("glue"))
+
+
+@pytest.mark.parametrize("name", [table.name for table in CURATED])
+def test_a_data_scientist_only_reads_what_glue_knows_of_curated_tables(name: str) -> None:
+    role = rights("DataScientistRole")
+    for resource in (glue_table(name), f"{GLUE}:database/stedi", f"{GLUE}:catalog"):
+        allowed = {action for action in actions("glue") if role.allow(action, resource)}
+        assert {"glue:gettable", "glue:getpartitions"} <= allowed
+        assert all(re.match("glue:(batch)?get", action) for action in allowed)
+
+
+def test_nobody_but_those_who_keep_the_lake_reads_the_key_of_the_pseudonyms() -> None:
+    template = Template()
+    (key,) = (template.name(name) for name in template.of_type("SecretsManager::Secret"))
+    may = {
+        role
+        for role in template.of_type("IAM::Role")
+        if any(rights(role).allow(action, key) for action in actions("secretsmanager"))
+    }
+    assert may == set(KEEPERS)
+    for role in may:
+        read = [a for a in actions("secretsmanager") if rights(role).allow(a, key)]
+        assert read == ["secretsmanager:getsecretvalue"]
+
+
+def test_a_data_scientist_sees_no_results_of_what_others_queried() -> None:
+    template = Template()
+    where = {
+        properties["Name"]: properties["WorkGroupConfiguration"]
+        for properties in template.of_type("Athena::WorkGroup").values()
+    }
+    for configuration in where.values():
+        assert configuration["EnforceWorkGroupConfiguration"], "a query could say another place"
+        assert configuration["BytesScannedCutoffPerQuery"] == "10000000000"
+    role = rights("DataScientistRole")
+    (own,) = (
+        name
+        for name in where
+        if role.allow(
+            "athena:StartQueryExecution", f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/{name}"
+        )
+    )
+    for name, configuration in where.items():
+        place = configuration["ResultConfiguration"]["OutputLocation"].removeprefix("s3://")
+        for action in ("s3:GetObject", "s3:PutObject"):
+            assert role.allow(action, f"arn:aws:s3:::{place}query.csv") is (name == own)
+    assert not any(role.allow(a, "arn:aws:s3:::resultsbucket/dagster/a.err") for a in actions("s3"))
+
+
+OBJECT, BUCKET = lake(f"{PREFIX}/customer/landing/a.json"), "arn:aws:s3:::lakebucket"
+NEEDS = {
+    "abort_multipart_upload": [("s3:AbortMultipartUpload", OBJECT)],
+    "delete_object": [("s3:DeleteObject", OBJECT), ("s3:DeleteObjectVersion", OBJECT)],
+    "get_object": [("s3:GetObject", OBJECT), ("s3:GetObjectVersion", OBJECT)],
+    # Without the right to list, an object that is not there would be one that may not be read.
+    "head_object": [
+        ("s3:GetObject", OBJECT),
+        ("s3:GetObjectVersion", OBJECT),
+        ("s3:ListBucket", BUCKET),
+    ],
+    "list_multipart_uploads": [("s3:ListBucketMultipartUploads", BUCKET)],
+    "list_object_versions": [("s3:ListBucketVersions", BUCKET)],
+    "list_objects_v2": [("s3:ListBucket", BUCKET)],
+    "upload": [("s3:PutObject", OBJECT), ("s3:AbortMultipartUpload", OBJECT)],
+}
+"""What the operations of boto3 that the package may call need, with or without a version."""
+
+
+def operations() -> Iterator[str]:
+    """The operations of S3 that the package calls."""
+    for node in ast.walk(ast.parse(Path(s3.__file__).read_text())):
+        match node:
+            case ast.Call(ast.Attribute(_, "_pages" | "get_paginator"), [ast.Constant(name), *_]):
+                yield name
+            case ast.Call(ast.Attribute(ast.Attribute(_, "_client"), name)):
+                yield name
+            case ast.Call(ast.Attribute(ast.Name("transfer"), name)):
+                yield name
+
+
+@pytest.mark.parametrize("role", KEEPERS)
+def test_who_keeps_the_lake_may_do_what_the_package_calls(role: str) -> None:
+    called = set(operations()) - {"get_paginator"}
+    assert {"delete_object", "head_object", "list_object_versions", "upload"} <= called
+    assert called <= NEEDS.keys(), "say above what it needs, and allow it in the template"
+    for name in called:
+        for action, resource in NEEDS[name]:
+            assert rights(role).allow(action, resource), (name, action)
+
+
+@pytest.mark.parametrize("role", KEEPERS)
+def test_who_keeps_the_lake_keeps_its_tables_in_glue_and_no_others(role: str) -> None:
+    for name in ("customer_landing", "customer_rejects", "machine_learning_curated"):
+        for action in ("CreateTable", "UpdateTable", "BatchCreatePartition", "DeletePartition"):
+            assert rights(role).allow(f"glue:{action}", glue_table(name))
+    for resource in (f"{GLUE}:table/other/customer_landing", f"{GLUE}:database/other"):
+        assert not any(rights(role).allow(action, resource) for action in actions("glue"))
+
+
+def test_the_pipeline_keeps_what_runs_print() -> None:
+    printed = "arn:aws:s3:::resultsbucket/dagster/storage/run/compute_logs/a.err"
+    for action in ("GetObject", "PutObject", "DeleteObject"):
+        assert rights("PipelineRole").allow(f"s3:{action}", printed)
+
+
+@pytest.mark.parametrize("role", ["DataScientistRole", *KEEPERS])
+def test_no_role_changes_buckets_or_rights(role: str) -> None:
+    of_bucket = {a for a in actions("s3") if rights(role).allow(a, BUCKET, s3_prefix=f"{PREFIX}/")}
+    assert all(re.match("s3:(list|getbucketlocation)", action) for action in of_bucket)
+    for service in ("iam", "kms", "sts"):
+        of_any = f"arn:aws:{service}:{REGION}:{ACCOUNT}:any"
+        assert not [action for action in actions(service) if rights(role).allow(action, of_any)]
+
+
+def test_who_may_take_on_a_role_can_be_said() -> None:
+    ann = f"arn:aws:iam::{ACCOUNT}:user/ann"
+    service = "ecs-tasks.amazonaws.com"
+    template = Template({"DataScientistPrincipal": ann, "PipelineService": service})
+    trusted = {
+        role: [s["Principal"] for s in properties["AssumeRolePolicyDocument"]["Statement"]]
+        for role, properties in template.of_type("IAM::Role").items()
+    }
+    assert trusted == {
+        "DataScientistRole": [{"AWS": ann}],
+        "PrivacyOfficerRole": [{"AWS": f"arn:aws:iam::{ACCOUNT}:root"}],
+        "PipelineRole": [{"Service": service}],
+    }
+
+
+def test_both_buckets_are_encrypted_private_and_reached_over_tls_alone() -> None:
+    template = Template()
+    policies = {p["Bucket"]: p for p in template.of_type("S3::BucketPolicy").values()}
+    buckets = template.of_type("S3::Bucket")
+    assert buckets.keys() == {"LakeBucket", "ResultsBucket"}
+    for name, bucket in buckets.items():
+        (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
+        assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
+        assert list(bucket["PublicAccessBlockConfiguration"].values()) == [True] * 4
+        (statement,) = policies[template.name(name)]["PolicyDocument"]["Statement"]
+        assert statement["Effect"] == "Deny"
+        assert statement["Principal"] == "*"
+        assert statement["Action"] == "s3:*"
+        assert statement["Resource"] == [template.arn(name), f"{template.arn(name)}/*"]
+        assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        rules = bucket["LifecycleConfiguration"]["Rules"]
+        assert any("AbortIncompleteMultipartUpload" in rule for rule in rules)
+        assert template.resources[name]["DeletionPolicy"] == "Retain"
+
+
+def test_the_lake_keeps_old_versions_for_a_while_and_results_expire() -> None:
+    buckets = Template({"KeepOldVersionsDays": "9"}).of_type("S3::Bucket")
+    assert buckets["LakeBucket"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    rules = buckets["LakeBucket"]["LifecycleConfiguration"]["Rules"]
+    (rule,) = (rule for rule in rules if "NoncurrentVersionExpiration" in rule)
+    assert rule["NoncurrentVersionExpiration"] == {"NoncurrentDays": "9"}
+    assert rule["ExpiredObjectDeleteMarker"]
+    assert not any("ExpirationInDays" in rule for rule in rules), "a lake keeps its files"
+    rules = buckets["ResultsBucket"]["LifecycleConfiguration"]["Rules"]
+    expire = {rule["Prefix"]: rule["ExpirationInDays"] for rule in rules if "Prefix" in rule}
+    assert expire == {"athena/": "7", "dagster/": "30"}
+    assert "VersioningConfiguration" not in buckets["ResultsBucket"]
+
+
+UNKNOWN_TO_MOTO = (
+    "AWS::Athena::WorkGroup",
+    "AWS::Glue::Database",
+    "AWS::S3::BucketPolicy",
+    "AWS::SecretsManager::Secret",
+)
+"""Types that moto's CloudFormation leaves out. They are made through the services themselves, of
+the same properties, and what refers to them gets the names that it would get."""
+
+
+def test_the_stack_can_be_created(s3_server: str) -> None:
+    access = {
+        "endpoint_url": s3_server,
+        "region_name": REGION,
+        "aws_access_key_id": "dummy",
+        "aws_secret_access_key": "dummy",
+    }
+    template = Template()
+    supported = {
+        name: {**resource, "Properties": with_names(template, resource["Properties"])}
+        for name, resource in template.resources.items()
+        if resource["Type"] not in UNKNOWN_TO_MOTO
+    }
+    text = {
+        **template.text,
+        "Resources": supported,
+        "Outputs": with_names(template, template.text["Outputs"]),
+    }
+    cloudformation = boto3.client("cloudformation", **access)
+    with warnings.catch_warnings(action="error"):
+        cloudformation.create_stack(
+            StackName="stedi", TemplateBody=json.dumps(text), Capabilities=["CAPABILITY_IAM"]
+        )
+    (stack,) = cloudformation.describe_stacks(StackName="stedi")["Stacks"]
+    assert stack["StackStatus"] == "CREATE_COMPLETE"
+    made = cloudformation.describe_stack_resources(StackName="stedi")["StackResources"]
+    assert {resource["LogicalResourceId"] for resource in made} == supported.keys()
+    names = {of["LogicalResourceId"]: of["PhysicalResourceId"] for of in made}
+    outputs = {output["OutputKey"]: output["OutputValue"] for output in stack["Outputs"]}
+    assert outputs["Lake"] == f"s3://{names['LakeBucket']}/{PREFIX}"
+
+    s3_client = boto3.client("s3", **access)
+    for bucket in ("LakeBucket", "ResultsBucket"):
+        assert s3_client.get_bucket_encryption(Bucket=names[bucket])
+
+    rest = Template(names=names)
+    for policy in rest.of_type("S3::BucketPolicy").values():
+        document = json.dumps(policy["PolicyDocument"])
+        s3_client.put_bucket_policy(Bucket=policy["Bucket"], Policy=document)
+    for database in rest.of_type("Glue::Database").values():
+        boto3.client("glue", **access).create_database(**database)
+    athena = boto3.client("athena", **access)
+    for group in rest.of_type("Athena::WorkGroup").values():
+        athena.create_work_group(Name=group["Name"], Description=group["Description"])
+    secrets = boto3.client("secretsmanager", **access)
+    for secret in rest.of_type("SecretsManager::Secret").values():
+        generate = secret["GenerateSecretString"]
+        password = secrets.get_random_password(
+            PasswordLength=generate["PasswordLength"],
+            ExcludePunctuation=generate["ExcludePunctuation"],
+        )["RandomPassword"]
+        assert re.fullmatch("[0-9A-Za-z]{64}", password)
+
+
+def with_names(template: Template, node: Any) -> Any:
+    """What refers to a resource that moto does not know gets its name; the rest stays as it is."""
+    match node:
+        case {"Ref": name} if name in template.resources:
+            unknown = template.resources[name]["Type"] in UNKNOWN_TO_MOTO
+            return template.name(name) if unknown else node
+        case {"Fn::Sub": str(text)}:
+            return {
+                "Fn::Sub": re.sub(
+                    r"\$\{(\w+)\}", lambda found: _name_or_reference(template, found), text
+                )
+            }
+        case dict():
+            return {key: with_names(template, value) for key, value in node.items()}
+        case list():
+            return [with_names(template, value) for value in node]
+    return node
+
+
+def _name_or_reference(template: Template, found: re.Match[str]) -> str:
+    resource = template.resources.get(found[1])
+    unknown = resource and resource["Type"] in UNKNOWN_TO_MOTO
+    return template.name(found[1]) if unknown else found[0]
