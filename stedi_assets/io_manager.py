@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -100,10 +100,11 @@ class LakeIOManager(dg.IOManager):
         definition = DEFINITIONS[self.policy].get(table.name)
         if definition is None:  # a landing table, filled by an asset that reads no landing files
             files = self.engine.write(table, expression, wanted, {})
-            return self.engine.sealed(table, files, self.engine.sql(expression))
+            return self.engine.sealed(table, files, {}, self.engine.sql(expression))
         read = {name: self._stored(TABLES[name]) for name in definition.needs}
         stored = self._stored(table) if table.restated else {}
-        return make(Upstream(self.engine, definition, read), expression, wanted, stored)
+        upstream = Upstream(self.lake, self.engine, definition, read, self._remembered.bind_users)
+        return make(upstream, expression, wanted, stored)
 
     def _stored(self, table: Table) -> dict[date, Partition]:
         """A table's partitions, which no other run changes while this one has the lake.
@@ -134,8 +135,12 @@ def publish(
     statistics = engine.statistics(table, staged.files)
     contract.verify(engine, table, staged.files, statistics)
     sizes = {day: file.stat().st_size for day, file in staged.files.items()}
+
+    def publish_one(day: date) -> None:
+        lake.publish(table, day, staged.files[day], staged.noted(day).as_notes())
+
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for the disk, or for the network
-        list(pool.map(partial(lake.publish, table), staged.files, staged.files.values()))
+        list(pool.map(publish_one, staged.files))
     return {
         day: of_partition(
             table,

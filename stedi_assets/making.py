@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from itertools import accumulate
@@ -37,43 +37,63 @@ class Partition:
     """A partition's file, and what it says of itself.
 
     Attributes:
-        path: a local file.
-        version: of the file, by which a changed one is told; empty while it is not published.
+        file: the published file, or a local one that is not published yet.
         stamp: what it was made from.
         content: what it holds.
     """
 
-    path: Path
-    version: str
+    file: StoredFile | Path
     stamp: str
     content: Content
+
+    @property
+    def version(self) -> str:
+        """Of the file, by which a changed one is told; empty while it is not published."""
+        return self.file.version if isinstance(self.file, StoredFile) else ""
 
 
 Partitions = Mapping[date, Partition]
 
 
-_known: dict[tuple[Path, str], Noted] = {}
-"""What `stored_partitions` found, by path and version: who asks again in the same process need not
-open thousands of files again."""
+_known: dict[tuple[str, StoredFile], Noted] = {}
+"""What `stored_partitions` found, by lake and file: who asks again in the same process need not
+look into thousands of files again."""
 
 
 def stored_partitions(lake: Lake, engine: DuckDBEngine, table: Table) -> dict[date, Partition]:
-    """The published partitions of a table, but for damaged files and those of somebody else."""
+    """The published partitions of a table, but for damaged files and those of somebody else.
+
+    Fetches no file whose notes the storage has.
+    """
+    root = lake.storage.uri()
     files = lake.partitions(table)
-    paths = dict(zip(files, lake.storage.fetch_all(files.values()), strict=True))
-    keys = {day: (paths[day], file.version) for day, file in files.items()}
-    noted = engine.noted({day: paths[day] for day, key in keys.items() if key not in _known})
-    _known.update({keys[day]: notes for day, notes in noted.items()})
+    unknown = {day: file for day, file in files.items() if (root, file) not in _known}
+    kept = dict(zip(unknown, lake.storage.notes(unknown.values()), strict=True))
+    noted = {day: found for day, notes in kept.items() if (found := Noted.read(notes))}
+    unnoted = {day: file for day, file in unknown.items() if day not in noted}
+    paths = dict(zip(unnoted, lake.storage.fetch_all(unnoted.values()), strict=True))
+    noted |= engine.noted(paths)
+    _known.update({(root, files[day]): notes for day, notes in noted.items()})
     return {
-        day: Partition(*key, notes.stamp, notes.content)
-        for day, key in keys.items()
-        if (notes := _known.get(key))
+        day: Partition(file, notes.stamp, notes.content)
+        for day, file in files.items()
+        if (notes := _known.get((root, file)))
     }
 
 
-def files_with_rows(partitions: Partitions) -> dict[date, Path]:
-    """The files to read: opening one takes time, and those that hold no rows add none."""
-    return {day: found.path for day, found in sorted(partitions.items()) if found.content.rows}
+def local_files(lake: Lake, partitions: Partitions) -> dict[date, Path]:
+    """Local files of partitions, in the order of their dates."""
+    published = [found.file for found in partitions.values() if isinstance(found.file, StoredFile)]
+    fetched = dict(zip(published, lake.storage.fetch_all(published), strict=True))
+    return {
+        day: fetched[found.file] if isinstance(found.file, StoredFile) else found.file
+        for day, found in sorted(partitions.items())
+    }
+
+
+def files_with_rows(lake: Lake, partitions: Partitions) -> dict[date, Path]:
+    """The files to read: fetching one takes time, and those that hold no rows add none."""
+    return local_files(lake, {day: of for day, of in partitions.items() if of.content.rows})
 
 
 def landing_stamps(
@@ -109,8 +129,8 @@ def make_landing(
     rows, rejects = read_days(engine, source, wanted, kept_out(lake, engine))
     sql = reading_sql(engine, source)
     return (
-        engine.sealed(landing_table(source), rows, sql),
-        engine.sealed(rejects_table(source), rejects, sql),
+        engine.sealed(landing_table(source), rows, stamps, sql),
+        engine.sealed(rejects_table(source), rejects, stamps, sql),
     )
 
 
@@ -142,17 +162,27 @@ class Upstream:
     """The partitions that a definition reads, as they are at one moment.
 
     Args:
+        lake: has the partitions.
         engine: has the tables as views, which `bind` narrows.
         definition: whose they are.
         tables: the partitions of each table that it reads, by the table's name.
+        bind_users: lets SQL see whoever has readings in partitions of a table, where nothing else
+            of them counts; by default by reading them.
     """
 
     def __init__(
-        self, engine: DuckDBEngine, definition: Definition, tables: Mapping[str, Partitions]
+        self,
+        lake: Lake,
+        engine: DuckDBEngine,
+        definition: Definition,
+        tables: Mapping[str, Partitions],
+        bind_users: Callable[[Table, Partitions], None] | None = None,
     ) -> None:
+        self.lake = lake
         self.engine = engine
         self.definition = definition
         self.tables = {name: tables[name] for name in definition.needs}
+        self._bind_users = bind_users
         self._moments = {
             table.name: _Moments(self.tables[table.name])
             for table in definition.reads(Need.SAME_MOMENTS)
@@ -206,8 +236,10 @@ class Upstream:
     def bind(self, days: Iterable[date]) -> None:
         """Let the tables' views show what the partitions of `days` may need, and no more."""
         for name, partitions in self.tables.items():
-            if name not in self._moments:
-                files = files_with_rows(partitions)
+            if self._bind_users and self.definition.needs[name] is Need.USERS_OF_EVERY_DATE:
+                self._bind_users(TABLES[name], partitions)
+            elif name not in self._moments:
+                files = files_with_rows(self.lake, partitions)
                 if self._moments:
                     made_from = tuple(
                         (path, partitions[day].version) for day, path in files.items()
@@ -225,7 +257,7 @@ class Upstream:
         for name in self._moments:
             partitions = self.tables[name]
             dates = sorted(set().union(*(found[name] for found in needed)))
-            files = files_with_rows({day: partitions[day] for day in dates})
+            files = files_with_rows(self.lake, {day: partitions[day] for day in dates})
             self.engine.create_view(TABLES[name], files, connection)
 
     def stamps(self, sql: str, days: Iterable[date]) -> dict[date, Stamp]:
@@ -267,8 +299,8 @@ class Upstream:
         tables = self.definition.reads(Need.EVERY_DATE)
         for table in tables:
             partitions = self.tables[table.name]
-            files = files_with_rows({day: partitions[day] for day in days if day in partitions})
-            self.engine.create_view(table, files)
+            of_days = {day: partitions[day] for day in days if day in partitions}
+            self.engine.create_view(table, files_with_rows(self.lake, of_days))
         return self.definition.people(
             **{table.name: self.engine.expression(table) for table in tables}
         )
@@ -302,7 +334,7 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
         for portion in _portions(upstream, set(days) - alone):
             upstream.bind_readings(portion)
             files |= engine.write(table, rows, portion, stamps)
-    return engine.sealed(table, files, sql)
+    return engine.sealed(table, files, stamps, sql)
 
 
 def _alone(upstream: Upstream, days: Collection[date]) -> set[date]:

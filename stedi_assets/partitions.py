@@ -17,5 +17,6 @@ UP_TO_THIS_DATE = dg.TimeWindowPartitionMapping(start_offset=-36500, end_offset=
 
 MAPPINGS: dict[Need, dg.PartitionMapping] = {
     Need.EVERY_DATE: EVERY_DATE,
+    Need.USERS_OF_EVERY_DATE: EVERY_DATE,
     Need.SAME_MOMENTS: UP_TO_THIS_DATE,
 }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 
 import duckdb
 
@@ -25,6 +26,7 @@ from stedi_assets.making import (
     Stamp,
     Upstream,
     landing_stamps,
+    local_files,
     make,
     make_landing,
 )
@@ -312,7 +314,7 @@ class _Examiner:
             for count in [rejected[day].content.rows]
             if count > MOST_REJECTED * (rows[day].content.rows + count)
         }
-        kept_out = count_kept_out(self.engine, {day: of.path for day, of in bad.items()})
+        kept_out = count_kept_out(self.engine, local_files(self.lake, bad))
         self.held_back[tables[0].name] = {
             day
             for day, of in bad.items()
@@ -323,7 +325,9 @@ class _Examiner:
     def look_at_derived(self, definition: Definition) -> None:
         table, name = definition.table, definition.table.name
         whole, damaged = self._partitions(table)
-        upstream = Upstream(self.engine, definition, self.found.partitions)
+        upstream = Upstream(
+            self.lake, self.engine, definition, self.found.partitions, self.memory.bind_users
+        )
         rows = upstream.rows()
         stamps = upstream.stamps(self.engine.sql(rows), {*upstream.dates(), *whole, *damaged})
         if definition.people:
@@ -422,24 +426,23 @@ class _Examiner:
 
     def _put_right(self, table: Table, staged: Staged, why: Mapping[date, str]) -> None:
         """Note partitions as stale, for the given reasons, and what they should be."""
-        notes = self.engine.noted({day: staged.files[day] for day in why})
         partitions = self.found.partitions[table.name]
         for day, reason in sorted(why.items()):
-            right = Partition(staged.files[day], "", notes[day].stamp, staged.contents[day])
-            missing, extra, changed = self._difference(table, day, right)
+            right = Partition(staged.files[day], staged.stamps[day], staged.contents[day])
+            missing, extra, changed = self._difference(table, day, staged.files[day])
             self.found.stale.append(Stale(table, day, reason, missing, extra, changed))
             partitions[day] = right
         if why:
             self.found.staged[table.name] = staged.only(why)
 
-    def _difference(self, table: Table, day: date, right: Partition) -> tuple[int, int, int]:
+    def _difference(self, table: Table, day: date, right: Path) -> tuple[int, int, int]:
         """How many rows the stored partition lacks, has too many, and has with other values."""
         columns = ", ".join(map(quoted, table.column_names))
         stored = self.lake.fetch(table, [day])
         query = f"SELECT {columns} FROM read_parquet($file, hive_partitioning = false)"
         self.engine.connection.execute(
             f"CREATE OR REPLACE TEMP TABLE right_rows AS {query}",
-            {"file": file_names([right.path])},
+            {"file": file_names([right])},
         )
         self.engine.connection.execute(
             "CREATE OR REPLACE TEMP TABLE stored_rows AS FROM right_rows WHERE false"

@@ -12,22 +12,31 @@ from datetime import date
 import duckdb
 
 from stedi_assets.assets.definition import Need
-from stedi_assets.engines.duckdb import DuckDBEngine, file_names, quoted
+from stedi_assets.assets.definitions import DEFINITIONS
+from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
 from stedi_assets.lake import Lake
-from stedi_assets.making import Partition, Partitions, Stamp, Upstream, stored_partitions
+from stedi_assets.making import (
+    Partition,
+    Partitions,
+    Stamp,
+    Upstream,
+    files_with_rows,
+    local_files,
+    stored_partitions,
+)
 from stedi_assets.privacy.consent import person
-from stedi_assets.tables import PARTITION, Personal, Table
+from stedi_assets.tables import PARTITION, TABLES, Personal, Table
 
 _FILE = "_reconciled.parquet"
 
 
 class Remembered:
-    """What was right, and whom definitions let through then.
+    """What was right, whom definitions let through then, and who had readings.
 
-    The file's rows are those people, by the date of the record that says so: 64 bits of a hash of
-    their pseudonyms, which is enough to tell millions apart, and since when each consents, if that
-    matters to a definition (epoch milliseconds, else 0). Its note says which partitions were
-    right: version of the file, checksum of the rows, stamp.
+    The file's rows are those people, by the date of the record that says so or of the readings: 64
+    bits of a hash of their pseudonyms, which is enough to tell millions apart, and since when each
+    consents, if that matters to a definition (epoch milliseconds, else 0). Its note says which
+    partitions were right: version of the file, checksum of the rows, stamp.
     """
 
     def __init__(self, lake: Lake, engine: DuckDBEngine) -> None:
@@ -66,7 +75,7 @@ class Remembered:
         ((rows, total, probed),) = self.engine.connection.execute(
             f"SELECT count(*), sum(hash(name, {PARTITION}, {_WHO})), {probe} FROM remembered"
         ).fetchall()
-        return f"{rows} {total} {probed}"
+        return f"{_LAYOUT} {rows} {total} {probed}"
 
     def sound(
         self,
@@ -85,12 +94,12 @@ class Remembered:
         """
         partitions = stored_partitions(self.lake, self.engine, table)
         to_read = {
-            day: partition.path
+            day: partition
             for day, partition in partitions.items()
             if everything
             or ((table.name, day) not in but and self.version(table, day) != partition.version)
         }
-        contents = self.engine.measure(table, to_read)
+        contents = self.engine.measure(table, local_files(self.lake, to_read))
         damaged = {day for day in to_read if contents.get(day) != partitions[day].content}
         damaged |= self.lake.partitions(table).keys() - partitions.keys()
         return {day: found for day, found in partitions.items() if day not in damaged}, damaged
@@ -156,6 +165,32 @@ class Remembered:
         ).fetchall()
         return {day for (day,) in found}
 
+    def bind_users(self, table: Table, partitions: Partitions) -> None:
+        """Let SQL see who of customer_trusted has readings in partitions of a table.
+
+        Those of remembered partitions are known without reading them: of each person's the view has
+        one row, with the email of customer_trusted.
+
+        Args:
+            table: of readings, with a column `user`.
+            partitions: of it.
+        """
+        known = {
+            day
+            for day, found in partitions.items()
+            if found.version and found.version == self.version(table, day)
+        }
+        others = {day: found for day, found in partitions.items() if day not in known}
+        days = ", ".join(f"DATE '{day}'" for day in sorted(known))
+        users = (
+            'SELECT email AS "user" FROM customer_trusted '
+            f"WHERE {_HIDDEN.format(normalised('email'))} IN (SELECT person_id FROM remembered "
+            f"WHERE name = '{table.name}' AND {PARTITION} IN ({days}))"
+        )
+        self.engine.create_view(
+            table, files_with_rows(self.lake, others), also=users if known else None
+        )
+
     def keep(
         self,
         partitions: Mapping[str, Partitions],
@@ -194,14 +229,41 @@ class Remembered:
                 f"FROM ({self._people(upstream, days)})",
                 {"name": name},
             )
+        for name in _OF_USERS:
+            self._keep_users(TABLES[name], partitions.get(name, {}), right.get(name, {}))
         self.right = right
         path = self.engine.folder / _FILE
         note = json.dumps({"made_with": self._made_with(), "right": right})
         execute(
-            "COPY remembered TO $path (FORMAT parquet, KV_METADATA {remembered: $note})",
+            "COPY (FROM remembered ORDER BY ALL) TO $path "
+            "(FORMAT parquet, COMPRESSION zstd, KV_METADATA {remembered: $note})",
             {"path": str(path), "note": note},
         ).fetchall()
         self.lake.storage.publish(path, _FILE)
+
+    def _keep_users(
+        self, table: Table, partitions: Partitions, right: Mapping[str, list[str]]
+    ) -> None:
+        """Remember who has readings in the partitions of a table that are right now."""
+        before = self.right.get(table.name, {})
+        changed = [
+            date.fromisoformat(day)
+            for day in {*before, *right}
+            if before.get(day, [""])[0] != right.get(day, [""])[0]
+        ]
+        execute = self.engine.connection.execute
+        execute(
+            f"DELETE FROM remembered WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
+            {"name": table.name, "days": changed},
+        )
+        read = {day: partitions[day] for day in changed if day.isoformat() in right}
+        self.engine.create_view(table, files_with_rows(self.lake, read))
+        execute(
+            f"INSERT INTO remembered SELECT DISTINCT $name, {PARTITION}, "
+            f"{_HIDDEN.format(normalised('r.user'))}, 0, 0 "
+            f"FROM (SELECT DISTINCT {PARTITION}, t.user FROM {table.name} AS t) AS r",
+            {"name": table.name},
+        )
 
     def _changed_dates(self, upstream: Upstream) -> list[date]:
         """The dates on which a table that says who is let through is not as it was."""
@@ -233,5 +295,17 @@ class Remembered:
         )
 
 
+_LAYOUT = 2
+"""Of the file; what was written with another one is not known here."""
+
+_OF_USERS = sorted(
+    {
+        name
+        for definitions in DEFINITIONS.values()
+        for definition in definitions.values()
+        for name, need in definition.needs.items()
+        if need is Need.USERS_OF_EVERY_DATE
+    }
+)
 _WHO = "person_id, device_id, since"
 _HIDDEN = "hash(pseudonym({}))"

@@ -156,12 +156,12 @@ def _trusted_customers(stored: Stored) -> dict[date, int]:
 
 
 def _curated_customers(stored: Stored) -> dict[date, int]:
+    stored.bind(TABLES["customer_trusted"])
+    stored.bind_users(TABLES["accelerometer_trusted"])
     return stored.count_by_date(
         f"SELECT {PARTITION}, count(*) FROM customer_trusted "
         f"WHERE {normalised('email')} IN (SELECT {normalised(quoted('user'))} "
-        "FROM (SELECT DISTINCT user FROM accelerometer_trusted)) GROUP BY 1",
-        "customer_trusted",
-        "accelerometer_trusted",
+        "FROM (SELECT DISTINCT user FROM accelerometer_trusted)) GROUP BY 1"
     )
 
 

@@ -15,6 +15,7 @@ from stedi_assets.engines.duckdb import DuckDBEngine, FileStatistics, normalised
 from stedi_assets.lake import Lake
 from stedi_assets.making import Upstream, files_with_rows, stored_partitions
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.remembered import Remembered
 from stedi_assets.tables import PARTITION, TABLES, Source, Table, landing_table
 
 
@@ -83,10 +84,18 @@ class Stored:
             whole = stored_partitions(self.lake, self.engine, table)
             others = self.lake.fetch(table, self.lake.partitions(table).keys() - whole.keys())
             readable = {day: others[day] for day in self.engine.notes(others)}
-            files = files_with_rows(whole) | readable
+            files = files_with_rows(self.lake, whole) | readable
         else:
             files = self.lake.fetch(table, days)
         self.engine.create_view(table, files)
+
+    def bind_users(self, table: Table) -> None:
+        """Let SQL see who of customer_trusted has readings in any partition of a table.
+
+        customer_trusted has to be bound.
+        """
+        partitions = stored_partitions(self.lake, self.engine, table)
+        Remembered(self.lake, self.engine).bind_users(table, partitions)
 
     def count_near(self, query: str) -> dict[date, int]:
         """The same over the partitions that the looked-at ones of the table may be made from."""
@@ -101,7 +110,7 @@ class Stored:
             name: stored_partitions(self.lake, self.engine, TABLES[name])
             for name in definition.needs
         }
-        return Upstream(self.engine, definition, partitions)
+        return Upstream(self.lake, self.engine, definition, partitions)
 
     @cached_property
     def people(self) -> str:

@@ -47,6 +47,9 @@ FIFTH, SIXTH, SEVENTH, EIGHTH = (date(2023, 8, day) for day in (5, 6, 7, 8))
 DEVICES, PHONES = "step_trainer_trusted", "accelerometer_trusted"
 TRUSTED, CURATED = "customer_trusted", "customers_curated"
 
+NOWHERE = open_lake("nowhere")
+"""Of partitions whose files nobody reads."""
+
 EMPTY = (None, None)
 Range = tuple[int | None, int | None]
 
@@ -54,7 +57,7 @@ Range = tuple[int | None, int | None]
 def partition(first: int | None, last: int | None, rows: int = 1, checksum: str = "c") -> Partition:
     """A partition with readings of a range of event times, or an empty one."""
     content = Content(rows if first is not None else 0, checksum, first, last)
-    return Partition(Path("part-0.parquet"), "version", "stamp", content)
+    return Partition(Path("part-0.parquet"), "stamp", content)
 
 
 def upstream_of(
@@ -71,6 +74,7 @@ def upstream_of(
     }
     of_customers = {day: partition(1, 1) for day in customers}
     return Upstream(
+        NOWHERE,
         engine,
         REFERENCE["machine_learning_curated"],
         tables | {TRUSTED: of_customers, CURATED: of_customers, "customer_landing": {}},
@@ -181,7 +185,7 @@ def test_the_dates_of_a_table_are_those_of_its_readings_or_of_what_it_filters(
     upstream = upstream_of(engine, {SEVENTH: EMPTY}, {SIXTH: (1, 2), SEVENTH: (1, 2)}, [EIGHTH])
     assert upstream.dates() == [SIXTH, SEVENTH]
     tables = {TRUSTED: {EIGHTH: partition(1, 1)}, PHONES: {SIXTH: partition(1, 1)}}
-    assert Upstream(engine, REFERENCE[CURATED], tables).dates() == [EIGHTH]
+    assert Upstream(NOWHERE, engine, REFERENCE[CURATED], tables).dates() == [EIGHTH]
 
 
 # Stamps.
@@ -212,7 +216,7 @@ def with_content(upstream: Upstream, name: str, day: date, **changes: object) ->
     old = upstream.tables[name][day]
     new = replace(old, content=replace(old.content, **changes))  # type: ignore[arg-type]
     tables = {**upstream.tables, name: {**upstream.tables[name], day: new}}
-    return Upstream(upstream.engine, upstream.definition, tables)
+    return Upstream(NOWHERE, upstream.engine, upstream.definition, tables)
 
 
 THREE_DAYS: dict[date, Range] = {FIFTH: (0, 10), SIXTH: (100, 110), SEVENTH: (5, 15)}
@@ -265,13 +269,12 @@ def test_a_stamp_does_not_change_with_files_or_with_empty_partitions(
     upstream = upstream_of(engine, THREE_DAYS, THREE_DAYS, [FIFTH])
     moved = {
         name: {
-            day: replace(of, path=Path("other"), version="other", stamp="other")
-            for day, of in partitions.items()
+            day: replace(of, file=Path("other"), stamp="other") for day, of in partitions.items()
         }
         for name, partitions in upstream.tables.items()
     }
     empty = {name: {**of, date(2023, 8, 1): partition(*EMPTY)} for name, of in moved.items()}
-    again = Upstream(engine, upstream.definition, empty)
+    again = Upstream(NOWHERE, engine, upstream.definition, empty)
     assert readings_stamps(again) == readings_stamps(upstream)
 
 
@@ -294,7 +297,7 @@ def test_of_a_table_that_depends_on_all_of_its_input_every_date_has_its_own_stam
 ) -> None:
     """By which the file of one date is told from that of another with the same rows."""
     tables = {TRUSTED: {FIFTH: partition(1, 1)}, PHONES: {SIXTH: partition(1, 1)}}
-    upstream = Upstream(engine, REFERENCE[CURATED], tables)
+    upstream = Upstream(NOWHERE, engine, REFERENCE[CURATED], tables)
     before = upstream.stamps("", [FIFTH, SEVENTH])
     assert before[FIFTH][:2] == before[SEVENTH][:2]
     assert before[FIFTH] != before[SEVENTH]
@@ -385,7 +388,7 @@ def upstream_in(lake: Lake, engine: DuckDBEngine, name: str) -> Upstream:
     """What a table reads, as it is in the lake."""
     definition = REFERENCE[name]
     stored = {table: stored_partitions(lake, engine, TABLES[table]) for table in definition.needs}
-    return Upstream(engine, definition, stored)
+    return Upstream(lake, engine, definition, stored)
 
 
 def dates_in_view(engine: DuckDBEngine, table: str) -> list[date]:
@@ -456,7 +459,7 @@ def test_dates_that_are_made_alone_or_in_portions_are_those_that_are_made_at_onc
             super().bind_readings(days, connection)
 
     monkeypatch.setattr(making, "_PORTION", portion)
-    watched = Watched(over_made, upstream.definition, upstream.tables)
+    watched = Watched(made, over_made, upstream.definition, upstream.tables)
     found = make(watched, watched.rows(), stored, {})
     assert sorted(day for _, days in bound for day in days) == list(stored)
     assert len([days for _, days in bound if days]) > 1
@@ -509,8 +512,7 @@ def test_stored_partitions_say_where_they_are_what_they_hold_and_what_they_are_m
     found = stored_partitions(made, over_made, table)
     assert list(found) == [FIFTH, SIXTH, SEVENTH, EIGHTH]
     for day, of in found.items():
-        assert of.path == file_of(made, table.name, day.isoformat())
-        assert of.version == files[day].version
+        assert (of.file, of.version) == (files[day], files[day].version)
         landed = files_by_date(made, Source.ACCELEROMETER)[day]
         assert of.stamp == landing_stamp_of(over_made, Source.ACCELEROMETER, landed)
     expected = {

@@ -59,7 +59,11 @@ def test_every_date_is_all_dates_for_any() -> None:
 
 
 def test_each_need_of_a_definition_has_its_mapping() -> None:
-    assert {Need.EVERY_DATE: EVERY_DATE, Need.SAME_MOMENTS: UP_TO_THIS_DATE} == MAPPINGS
+    assert {
+        Need.EVERY_DATE: EVERY_DATE,
+        Need.USERS_OF_EVERY_DATE: EVERY_DATE,
+        Need.SAME_MOMENTS: UP_TO_THIS_DATE,
+    } == MAPPINGS
     assert MAPPINGS.keys() == set(Need)
 
 

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import duckdb
 import ibis.expr.types as ir
 import pytest
 
+from stedi_assets import remembered
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.checks import UP_TO_DATE
 from stedi_assets.definitions import defs
@@ -25,7 +27,10 @@ from stedi_assets.lake import Lake, open_lake
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import NotReconciledError, Stale, examine, reconcile, settled
 from stedi_assets.resources import landed_now, open_engine
+from stedi_assets.rules import derived_row_count
+from stedi_assets.stored import Stored
 from stedi_assets.tables import TABLES, Table, Zone
+from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.histories import (
     DAYS,
     EDITS,
@@ -864,6 +869,100 @@ def test_what_is_remembered_can_be_lost_at_no_cost_but_time(
     assert look(world, everything=False) == []
     happen(world, WITHDRAWS, Run(NINTH, NINTH))
     finds_and_mends(world, WITHOUT_ANN)
+
+
+ANN_AGAIN = comes("customer", NINTH, customer(ANN, "s1", updated=20))
+
+
+def test_who_had_readings_before_is_curated_by_a_run_over_another_date(world: World) -> None:
+    happen(world, *two_customers(), BringUpToDate(), ANN_AGAIN, Run(NINTH, NINTH))
+    curated = stored_rows(world.lake)["customers_curated"]
+    assert {day: rows.total() for day, rows in curated.items()} == {SIXTH: 1, NINTH: 1}
+    assert look(world) == []
+
+
+def test_what_an_older_version_remembered_without_users_is_not_believed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(remembered, "_LAYOUT", "")
+        older.setattr(remembered, "_OF_USERS", [])
+        happen(world, *two_customers(), BringUpToDate())
+    happen(world, ANN_AGAIN, Run(NINTH, NINTH))
+    curated = stored_rows(world.lake)["customers_curated"]
+    assert {day: rows.total() for day, rows in curated.items()} == {SIXTH: 1, NINTH: 1}
+    assert look(world) == []
+
+
+def test_who_has_no_readings_any_more_is_no_longer_curated(world: World) -> None:
+    happen(world, *two_customers(), BringUpToDate())
+    happen(world, comes("accelerometer", SIXTH, phone(BOB, 200)))
+    happen(world, comes("accelerometer", SEVENTH), BringUpToDate())
+    curated = stored_rows(world.lake)["customers_curated"]
+    assert {day: rows.total() for day, rows in curated.items()} == {SIXTH: 1}
+    world.is_right()
+
+
+def test_the_check_of_the_rows_reads_a_partition_that_is_not_the_one_that_was_right(
+    world: World,
+) -> None:
+    happen(world, *two_customers(), BringUpToDate())
+    files = [file_of(world.lake, "accelerometer_trusted", day) for day in (SIXTH, SEVENTH)]
+    curated = Stored(
+        world.lake,
+        world.runner.engine,
+        world.policy,
+        TABLES["customers_curated"],
+        [date.fromisoformat(SIXTH)],
+    )
+    assert derived_row_count(curated).passed
+    for file in files:
+        edit(file, f"DELETE FROM rows WHERE lower(user) = '{ANN}'")
+    found = derived_row_count(replace(curated))
+    assert (found.passed, found.sentence) == (False, "2 rows; 1 should pass of 2")
+
+
+def test_a_day_on_another_machine_fetches_customers_and_readings_of_the_same_moments_alone(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    lake = f"s3://{bucket.name}/lake"
+
+    def day_comes(day: str, cache: Path, time: int, *more: Record) -> None:
+        updated = int(day[-2:])
+        files = {
+            "customer": [customer(ANN, "s1", updated=updated), customer(BOB, "s2", consent=None)],
+            "accelerometer": [phone(ANN, time), phone(BOB, time), *more],
+            "step_trainer": [device(time, "s1"), device(time, "s2")],
+        }
+        for source, records in files.items():
+            lines = "".join(f"{json.dumps(record)}\n" for record in records)
+            bucket.put(f"lake/{source}/landing/ingestion_date={day}/one.json", lines.encode())
+        succeeded(stedi(lake, "run", STEDI_CACHE=str(cache)))
+
+    def copies(cache: Path) -> dict[str, set[bytes]]:
+        found: dict[str, set[bytes]] = {}
+        for file in cache.rglob("*.parquet"):
+            found.setdefault(file.parent.name, set()).add(file.read_bytes())
+        return found
+
+    def stored(table: str, day: str) -> bytes:
+        key = f"lake/{TABLES[table].path}/ingestion_date={day}/part-0.parquet"
+        content: bytes = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+        return content
+
+    day_comes(SIXTH, here, 600)
+    day_comes(SEVENTH, here, 900)
+    day_comes(EIGHTH, elsewhere, 700, phone(ANN, 600, 0.9))
+    found = copies(elsewhere)
+    of_customers = ("customer_landing", "customer_trusted", "customers_curated")
+    # The customer tables are written anew: all of the seventh have a later record.
+    assert found[f"ingestion_date={SEVENTH}"] == {stored(name, SEVENTH) for name in of_customers}
+    # A reading of the moments between 600 and 700 may repeat one of the sixth, or make a pair.
+    of_readings = ("accelerometer_landing", "accelerometer_trusted", "step_trainer_trusted")
+    assert found[f"ingestion_date={SIXTH}"] == {
+        stored(name, SIXTH) for name in ("customer_landing", *of_readings)
+    }
 
 
 def test_what_was_not_to_be_put_right_is_not_remembered_as_right(world: World) -> None:

@@ -10,7 +10,7 @@ from stedi_assets.privacy.pseudonyms import pseudonym
 from stedi_assets.tables import PARTITION
 
 
-@derived(customer_trusted=Need.EVERY_DATE, accelerometer_trusted=Need.EVERY_DATE)
+@derived(customer_trusted=Need.EVERY_DATE, accelerometer_trusted=Need.USERS_OF_EVERY_DATE)
 def customers_curated(customer_trusted: ir.Table, accelerometer_trusted: ir.Table) -> ir.Table:
     """Customers in customer_trusted who have readings, without what names them."""
     with_readings = users_of(accelerometer_trusted).person

@@ -20,6 +20,9 @@ class Need(Enum):
     EVERY_DATE = "every date"
     """For small tables, in which a later record changes what an earlier one means."""
 
+    USERS_OF_EVERY_DATE = "the users of every date"
+    """For readings that only say which of the customers in customer_trusted have some."""
+
     SAME_MOMENTS = "the same moments, up to this date"
     """For readings: they meet readings of the same event time only, and what comes later adds rows
     to later dates only."""

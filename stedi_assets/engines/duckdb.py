@@ -85,6 +85,18 @@ class Noted:
     stamp: str
     content: Content
 
+    @classmethod
+    def read(cls, notes: Mapping[str, str]) -> Noted | None:
+        """From a file's notes; nothing where it is somebody else's file."""
+        try:
+            return cls(notes[_STAMP], Content(*json.loads(notes[_CONTENT])))
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    def as_notes(self) -> dict[str, str]:
+        """As notes, by name."""
+        return {_STAMP: self.stamp, _CONTENT: json.dumps(astuple(self.content))}
+
 
 @dataclass(frozen=True)
 class Staged:
@@ -93,17 +105,27 @@ class Staged:
     Attributes:
         files: a file for each partition.
         contents: what each file holds.
+        stamps: what each file was made from.
         sql: the query that made them.
     """
 
     files: Mapping[date, Path]
     contents: Mapping[date, Content]
+    stamps: Mapping[date, str]
     sql: str
+
+    def noted(self, day: date) -> Noted:
+        """What the file of a day says of itself."""
+        return Noted(self.stamps[day], self.contents[day])
 
     def only(self, days: Collection[date]) -> Staged:
         """The files of some of the dates."""
-        files = {day: self.files[day] for day in days}
-        return Staged(files, {day: self.contents[day] for day in days}, self.sql)
+        return Staged(
+            {day: self.files[day] for day in days},
+            {day: self.contents[day] for day in days},
+            {day: self.stamps[day] for day in days},
+            self.sql,
+        )
 
 
 class DuckDBEngine:
@@ -157,6 +179,7 @@ class DuckDBEngine:
         table: Table,
         files: Mapping[date, Path],
         connection: duckdb.DuckDBPyConnection | None = None,
+        also: str | None = None,
     ) -> None:
         """Let SQL see the partitions in `files` as a view with the table's name.
 
@@ -164,10 +187,13 @@ class DuckDBEngine:
             table: whose partitions they are.
             files: their files.
             connection: one of `in_parallel`, which then alone sees this view, instead of all.
+            also: a query for more rows, with some of the table's columns.
         """
         alone = "" if connection is None else "TEMP"
+        more = f" UNION ALL BY NAME {also}" if also else ""
         (connection or self.connection).execute(
-            f"CREATE OR REPLACE {alone} VIEW {quoted(table.name)} AS {_partitions(table, files)}"
+            f"CREATE OR REPLACE {alone} VIEW {quoted(table.name)} AS "
+            f"{_partitions(table, files)}{more}"
         )
 
     def create_small_view(
@@ -263,7 +289,7 @@ class DuckDBEngine:
         day: date,
         connection: duckdb.DuckDBPyConnection,
     ) -> Path:
-        notes = {"stamp": stamps.get(day, "")}
+        notes = {_STAMP: stamps.get(day, "")}
         path, _ = self.stage(table, day, query, notes, {"day": day}, connection)
         return path
 
@@ -331,15 +357,19 @@ class DuckDBEngine:
         """The query of an expression."""
         return str(ibis.to_sql(rows, dialect="duckdb"))
 
-    def sealed(self, table: Table, files: Mapping[date, Path], sql: str) -> Staged:
+    def sealed(
+        self, table: Table, files: Mapping[date, Path], stamps: Mapping[date, str], sql: str
+    ) -> Staged:
         """Finished files: those that were written, with what they hold noted in them.
 
         Args:
             table: whose partitions they are.
             files: as `write` and `stage` give them.
+            stamps: as they were noted in the files.
             sql: the query that made them.
         """
-        return Staged(files, self._seal(table, files), sql)
+        contents = self._seal(table, files)
+        return Staged(files, contents, {day: stamps.get(day, "") for day in files}, sql)
 
     def _seal(self, table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
         # DuckDB takes a file's notes before it writes the rows: a space is left for this one.
@@ -398,10 +428,10 @@ class DuckDBEngine:
     def noted(self, files: Mapping[date, Path]) -> dict[date, Noted]:
         """What partitions say of themselves; without those that are damaged or somebody else's."""
         return {
-            day: Noted(notes["stamp"], content)
+            day: noted
             for day, notes in self.notes(files).items()
-            for content in [_read(notes.get(_CONTENT, ""))]
-            if "stamp" in notes and content
+            for noted in [Noted.read(notes)]
+            if noted
         }
 
     def keep(self, name: str, made_from: Hashable, query: str) -> None:
@@ -459,20 +489,14 @@ class DuckDBEngine:
         return found
 
 
+_STAMP = "stamp"
 _CONTENT = "content"
 _UNSEALED = "to be sealed".ljust(120)
 
 
 def _written(content: Content) -> str:
     """As a note of always the same length."""
-    return json.dumps(list(astuple(content))).ljust(len(_UNSEALED))
-
-
-def _read(note: str) -> Content | None:
-    try:
-        return Content(*json.loads(note))
-    except (ValueError, TypeError):  # somebody else's
-        return None
+    return json.dumps(astuple(content)).ljust(len(_UNSEALED))
 
 
 def _of_readable(

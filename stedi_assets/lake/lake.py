@@ -6,7 +6,7 @@ Maps tables and dates to keys of the storage; what is in the files is the engine
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -65,9 +65,11 @@ class Lake:
         }
         return dict(zip(files, self.storage.fetch_all(files.values()), strict=True))
 
-    def publish(self, table: Table, day: date, staged: Path) -> None:
-        """Make a finished file the partition's content, in one step."""
-        self.storage.publish(staged, self.partition_key(table, day))
+    def publish(
+        self, table: Table, day: date, staged: Path, notes: Mapping[str, str] | None = None
+    ) -> None:
+        """Make a finished file the partition's content, in one step; see `Storage.publish`."""
+        self.storage.publish(staged, self.partition_key(table, day), notes=notes)
         if self._listed is not None:
             self._listed.pop(table.name, None)
 

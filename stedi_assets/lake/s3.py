@@ -6,13 +6,15 @@ The only module that speaks with S3, and that puts what S3 answers into words.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Sequence
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -54,6 +56,9 @@ _IN_USE = 24 * 3600
 _ATTEMPTS = 8
 _AT_ONCE = 8
 _DELIVERED = "stedi-delivered"
+_NOTE = "stedi-note-"
+_UPLOAD = "stedi-upload"
+"""Of an object's metadata: by which its writer knows it from that of another one."""
 _OBJECTS = "objects"
 _PARTITION_FOLDER = re.compile(rf"(?:^|/)({PARTITION}=\d{{4}}-\d{{2}}-\d{{2}})/[^/]*$")
 _EXTENSIONS = re.compile(r"(?:\.[A-Za-z0-9]{1,10})*$")
@@ -130,7 +135,7 @@ class S3Storage(LocalFolder):
                 head = self._client.head_object(**self._at(key))
         except GoneError:
             return None
-        return StoredFile(key, head["ContentLength"], head["LastModified"], _version(head))
+        return _described(key, head)
 
     def fetch(self, file: StoredFile) -> Path:
         """See `Storage`: a copy in the cache, where the file's own is not there yet."""
@@ -157,11 +162,18 @@ class S3Storage(LocalFolder):
         folder = self.folder / _OBJECTS / (of_partition[1] if of_partition else "")
         return folder / f"{name}{extensions[0] if extensions else ''}"
 
-    def _download(self, file: StoredFile, path: Path) -> None:
+    @contextmanager
+    def _new_copy(self, path: Path) -> Iterator[Path]:
+        """A draft of a file of the cache, which takes its place at the end."""
         self._make_folder()
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder / _OBJECTS) as folder:
             draft = Path(folder) / "draft"
+            yield draft
+            draft.replace(path)
+
+    def _download(self, file: StoredFile, path: Path) -> None:
+        with self._new_copy(path) as draft:
             for attempt in count(1):
                 try:
                     with self._told(file.key), draft.open("wb") as copy:
@@ -171,7 +183,6 @@ class S3Storage(LocalFolder):
                     if attempt == _ATTEMPTS:
                         raise
                     time.sleep(random.uniform(0, 0.05 * 2**attempt))
-            draft.replace(path)
 
     def _read(self, file: StoredFile, copy: IO[bytes]) -> None:
         answer = self._client.get_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
@@ -182,13 +193,52 @@ class S3Storage(LocalFolder):
                 f"{self.uri(file.key)}: reading it broke off: {error}. Try again."
             ) from None
 
-    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
+    def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
+        """See `Storage`: the object's metadata, of which a copy is in the cache, too."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(self._notes, files))
+
+    def _notes(self, file: StoredFile) -> dict[str, str]:
+        path = _notes_beside(self._cached(file))
+        with suppress(FileNotFoundError, ValueError):
+            notes: dict[str, str] = json.loads(path.read_text())
+            return notes
+        with self._told(file.key):
+            head = self._client.head_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
+        return self._keep_notes(path, head["Metadata"])
+
+    def _keep_notes(self, path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+        notes = {
+            name.removeprefix(_NOTE): note
+            for name, note in metadata.items()
+            if name.startswith(_NOTE)
+        }
+        with self._new_copy(path) as draft:
+            draft.write_text(json.dumps(notes))
+        return notes
+
+    def publish(
+        self,
+        staged: Path,
+        key: str,
+        delivered: datetime | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         """See `Storage`. A large file goes up in parts, which are no object before the last."""
-        came = {_DELIVERED: str(int(delivered.timestamp() * 1000))} if delivered else {}
+        metadata = {_UPLOAD: uuid.uuid4().hex}
+        metadata |= {f"{_NOTE}{name}": note for name, note in (notes or {}).items()}
+        if delivered:
+            metadata[_DELIVERED] = str(int(delivered.timestamp() * 1000))
         with self._told(key), create_transfer_manager(self._client, TransferConfig()) as transfer:
             transfer.upload(
-                str(staged), self._bucket, self._prefix + key, {"Metadata": came}
+                str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
             ).result()
+        with suppress(GoneError), self._told(key):
+            head = self._client.head_object(**self._at(key))
+            if head["Metadata"] == metadata:  # else somebody else has replaced it already
+                path = self._cached(_described(key, head))
+                self._keep_notes(_notes_beside(path), metadata)
+                staged.replace(path)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`; asks once for each version of a file."""
@@ -293,6 +343,14 @@ class S3Storage(LocalFolder):
 
     def _told(self, key: str) -> AbstractContextManager[None]:
         return _told(self.uri(key), self._client.meta.endpoint_url, self._bucket)
+
+
+def _described(key: str, head: Any) -> StoredFile:
+    return StoredFile(key, head["ContentLength"], head["LastModified"], _version(head))
+
+
+def _notes_beside(copy: Path) -> Path:
+    return copy.with_name(f"{copy.name}.notes")
 
 
 def _version(answer: Any) -> str:

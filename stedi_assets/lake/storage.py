@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,7 +91,20 @@ class Storage(Protocol):
     def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
         """The same for several files, in their order; faster than one after the other."""
 
-    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
+    def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
+        """What `publish` was told to note with files, in their order; none where it is not kept.
+
+        Raises:
+            GoneError: one was replaced or removed since it was listed.
+        """
+
+    def publish(
+        self,
+        staged: Path,
+        key: str,
+        delivered: datetime | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         """Make the finished file `staged`, from `staging`, the content of `key`.
 
         A reader sees the old content or the new one, also after a crash.
@@ -101,6 +114,8 @@ class Storage(Protocol):
             key: whose content it becomes.
             delivered: for a landing file that is written anew, when it came: `delivered` still
                 gives it, and what the system lets others do with the file stays.
+            notes: what `notes` may give without a look into the file; short, of ASCII, and by
+                names of small letters.
         """
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -205,7 +220,17 @@ class LocalStorage(LocalFolder):
         """See `Storage`."""
         return [self.root / file.key for file in files]
 
-    def publish(self, staged: Path, key: str, delivered: datetime | None = None) -> None:
+    def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
+        """None: whoever wants to know looks into the file, which is here."""
+        return [{} for _ in files]
+
+    def publish(
+        self,
+        staged: Path,
+        key: str,
+        delivered: datetime | None = None,
+        notes: Mapping[str, str] | None = None,
+    ) -> None:
         """See `Storage`."""
         target = self.root / key
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -148,7 +148,7 @@ def _find(
             raise _unreadable(words, unreadable) from None
         raise
     for name, of_table in partitions.items():
-        engine.create_view(TABLES[name], files_with_rows(of_table))
+        engine.create_view(TABLES[name], files_with_rows(lake, of_table))
     pending = _list_theirs(lake, engine, who, person, is_again=before is not None)
     words = Words([who, *_words(engine, who)])
     everything = [f for f in lake.storage.list("") if not f.key.startswith(_PRIVATE)]
@@ -479,7 +479,7 @@ def _rows(lake: Lake, engine: DuckDBEngine, who: str) -> dict[str, int]:
     """How many rows of theirs the stored tables hold, without tables that hold none."""
     found: Counter[str] = Counter()
     for table in TABLES.values():
-        engine.create_view(table, files_with_rows(stored_partitions(lake, engine, table)))
+        engine.create_view(table, files_with_rows(lake, stored_partitions(lake, engine, table)))
         ((count,),) = engine.connection.execute(
             f"SELECT count(*) FROM {table.name} WHERE {_is_theirs(table)}",
             {"who": who} if "subject_id" in table.column_names else None,

@@ -272,12 +272,14 @@ class MortalLake(Lake):
 
     files_to_live: int | None = None
 
-    def publish(self, table: Table, day: date, staged: Path) -> None:
+    def publish(
+        self, table: Table, day: date, staged: Path, notes: Mapping[str, str] | None = None
+    ) -> None:
         if self.files_to_live is not None:
             if self.files_to_live == 0:
                 raise KilledError
             self.files_to_live -= 1
-        super().publish(table, day, staged)
+        super().publish(table, day, staged, notes)
 
 
 def _one_thread() -> duckdb.DuckDBPyConnection:
@@ -344,7 +346,7 @@ class Runner:
                     stopped.add(name)
                 elif name in tables:
                     read = {n: stored(TABLES[n]) for n in definition.needs}
-                    upstream = Upstream(self.engine, definition, read)
+                    upstream = Upstream(self.lake, self.engine, definition, read)
                     table = definition.table
                     others = stored(table) if table.restated else {}
                     put(table, make(upstream, upstream.rows(), days, others))

@@ -75,8 +75,9 @@ def write(
     stored: Mapping[date, Content] | None = None,
 ) -> Staged:
     """Finished files of a table."""
-    files = engine.write(table, rows, days, stamps or {}, stored)
-    return engine.sealed(table, files, engine.sql(rows))
+    stamps = stamps or {}
+    files = engine.write(table, rows, days, stamps, stored)
+    return engine.sealed(table, files, stamps, engine.sql(rows))
 
 
 def publish(lake: Lake, engine: DuckDBEngine, *rows: tuple[date, str, int]) -> dict[date, Path]:
@@ -364,7 +365,7 @@ def test_without_files_there_are_no_statistics_no_notes_and_no_contents(
     assert engine.notes({}) == {}
     assert engine.noted({}) == {}
     assert engine.measure(PHONE, {}) == {}
-    assert engine.sealed(PHONE, {}, "SELECT") == Staged({}, {}, "SELECT")
+    assert engine.sealed(PHONE, {}, {}, "SELECT") == Staged({}, {}, {}, "SELECT")
 
 
 def test_the_stamp_of_a_day_is_noted_in_its_file_also_where_it_has_no_rows(
@@ -394,10 +395,13 @@ def test_what_a_sealed_file_holds_is_noted_in_it_as_it_is_measured(engine: DuckD
         EIGHTH: (0, None, None),
     }
     assert len({of.checksum for of in staged.contents.values()}) == 3
-    assert {day: of.content for day, of in engine.noted(staged.files).items()} == staged.contents
+    assert engine.noted(staged.files) == {day: staged.noted(day) for day in staged.files}
     assert engine.measure(PHONE, staged.files) == staged.contents
     assert staged.only([SEVENTH]) == Staged(
-        {SEVENTH: staged.files[SEVENTH]}, {SEVENTH: staged.contents[SEVENTH]}, staged.sql
+        {SEVENTH: staged.files[SEVENTH]},
+        {SEVENTH: staged.contents[SEVENTH]},
+        {SEVENTH: staged.stamps[SEVENTH]},
+        staged.sql,
     )
 
 
@@ -417,7 +421,7 @@ def test_sealing_leaves_a_file_as_long_as_it_was_and_its_rows_readable_by_others
     rows = phone_rows(*((SIXTH, "ann", time) for time in (-(2**63), 2**63 - 1) for _ in range(99)))
     files = engine.write(PHONE, rows, [SIXTH, SEVENTH], {SIXTH: "s"})
     size = files[SIXTH].stat().st_size
-    engine.sealed(PHONE, files, "")
+    engine.sealed(PHONE, files, {}, "")
     assert files[SIXTH].stat().st_size == size
     noted = engine.noted(files)[SIXTH]
     assert (noted.content.rows, noted.content.first) == (198, -(2**63))
@@ -735,7 +739,7 @@ def test_partitions_written_each_by_itself_are_those_of_the_whole_table(
 ) -> None:
     files = publish(lake, engine, *SOME, (SEVENTH, "ann", 1), (EIGHTH, "bob", 2))
     rows = engine.table(PHONE, files)
-    whole = engine.sealed(PHONE, engine.write(PHONE, rows, list(files), {}), "")
+    whole = engine.sealed(PHONE, engine.write(PHONE, rows, list(files), {}), {}, "")
     seen: list[date] = []
 
     def bind(day: date, connection: duckdb.DuckDBPyConnection) -> None:
@@ -745,7 +749,7 @@ def test_partitions_written_each_by_itself_are_those_of_the_whole_table(
     stamps = {day: f"of {day}" for day in files}
     each = engine.write_each(PHONE, rows, [EIGHTH, SIXTH, SEVENTH], stamps, bind)
     assert sorted(seen) == list(each) == [SIXTH, SEVENTH, EIGHTH]
-    assert engine.sealed(PHONE, each, "").contents == whole.contents
+    assert engine.sealed(PHONE, each, {}, "").contents == whole.contents
     assert {day: of.stamp for day, of in engine.noted(each).items()} == stamps
     assert engine.write_each(PHONE, rows, [], {}, bind) == {}
 
@@ -792,7 +796,7 @@ def test_what_is_kept_is_made_again_only_when_it_is_made_from_something_else(
 def test_no_rows_of_a_table_have_its_columns_and_types(engine: DuckDBEngine, name: str) -> None:
     table = TABLES[name]
     staged, _ = engine.stage(table, SIXTH, no_rows(table), {"stamp": ""})
-    (path,) = engine.sealed(table, {SIXTH: staged}, "").files.values()
+    (path,) = engine.sealed(table, {SIXTH: staged}, {}, "").files.values()
     found = pq.ParquetFile(path).schema_arrow
     schema = ibis.Schema.from_pyarrow(found)
     assert {column: str(kind) for column, kind in schema.items()} == {

@@ -61,8 +61,12 @@ def find(storage: Storage, key: str = KEY) -> StoredFile:
 
 
 def copies(storage: S3Storage) -> list[Path]:
-    """The files of the cache."""
-    return sorted(path for path in storage.folder.rglob("*") if path.is_file())
+    """The copies of files in the cache."""
+    return sorted(
+        path
+        for path in storage.folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".notes")
+    )
 
 
 # Names and listings.
@@ -344,7 +348,89 @@ def test_the_moment_is_noted_beside_the_object(
     (tmp_path / "staged").write_text("{}")
     storage.publish(tmp_path / "staged", KEY, datetime(2023, 8, 6, tzinfo=UTC))
     head = bucket.client.head_object(Bucket=bucket.name, Key=f"lake/{KEY}")
-    assert head["Metadata"] == {"stedi-delivered": "1691280000000"}
+    assert head["Metadata"]["stedi-delivered"] == "1691280000000"
+
+
+# What is published, and what is noted with it.
+
+
+def publish(storage: S3Storage, content: bytes, **notes: str) -> None:
+    with storage.staging() as folder:
+        (folder / "finished").write_bytes(content)
+        storage.publish(folder / "finished", KEY, notes=notes)
+
+
+def test_what_was_published_here_is_not_downloaded(
+    bucket: Bucket, storage: S3Storage, requests: Counter[str]
+) -> None:
+    publish(storage, b"content")
+    assert storage.fetch(find(storage)).read_bytes() == b"content"
+    assert "GetObject" not in requests
+    put(bucket, b"other content")
+    assert storage.fetch(find(storage)).read_bytes() == b"other content"
+
+
+def test_what_somebody_else_published_at_the_same_moment_is_not_taken_for_it(
+    bucket: Bucket, storage: S3Storage
+) -> None:
+    def replace(**_: object) -> None:
+        put(bucket, b"theirs!", Metadata={"stedi-note-stamp": "theirs"})
+
+    storage._client.meta.events.register_first("before-call.s3.HeadObject", replace)
+    publish(storage, b"content", stamp="ours")
+    storage._client.meta.events.unregister("before-call.s3.HeadObject", replace)
+    assert copies(storage) == []
+    assert storage.fetch(find(storage)).read_bytes() == b"theirs!"
+    assert storage.notes([find(storage)]) == [{"stamp": "theirs"}]
+
+
+def test_what_somebody_removed_at_the_same_moment_was_published(
+    bucket: Bucket, storage: S3Storage
+) -> None:
+    def remove(**_: object) -> None:
+        bucket.client.delete_object(Bucket=bucket.name, Key=f"lake/{KEY}")
+
+    storage._client.meta.events.register_first("before-call.s3.HeadObject", remove)
+    publish(storage, b"content")
+    assert storage.find(KEY) is None
+    assert copies(storage) == []
+
+
+def test_notes_are_given_without_the_file_and_asked_for_once_by_all_processes_together(
+    bucket: Bucket, storage: S3Storage, tmp_path: Path, requests: Counter[str]
+) -> None:
+    other = open_lake(f"s3://{bucket.name}/lake", tmp_path / "cache of another machine").storage
+    with other.staging() as folder:
+        (folder / "finished").write_bytes(b"content")
+        other.publish(folder / "finished", KEY, notes={"stamp": "a:b", "content": '[1, "c", null]'})
+    (file,) = storage.list("customer")
+    noted = {"stamp": "a:b", "content": '[1, "c", null]'}
+    assert storage.notes([file, file]) == [noted, noted]
+    asked = requests["HeadObject"]
+    assert storage.notes([file]) == [noted]
+    assert requests["HeadObject"] == asked
+    assert "GetObject" not in requests
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"lake/{KEY}")
+    assert opened(bucket, tmp_path).notes([file]) == [noted]
+
+
+def test_with_what_somebody_else_put_there_nothing_is_noted(
+    bucket: Bucket, storage: S3Storage
+) -> None:
+    put(bucket, b"content", Metadata={"stamp": "theirs"})
+    assert storage.notes([find(storage)]) == [{}]
+
+
+def test_notes_of_what_was_replaced_since_it_was_listed_are_not_given(
+    bucket: Bucket, storage: S3Storage
+) -> None:
+    publish(storage, b"old", stamp="old")
+    listed = find(storage)
+    storage.forget_cached()
+    publish(storage, b"new", stamp="new")
+    with pytest.raises(GoneError):
+        storage.notes([listed])
+    assert storage.notes([find(storage)]) == [{"stamp": "new"}]
 
 
 # Old versions.
