@@ -113,7 +113,11 @@ class S3Path(PurePosixPath):
     def write_text(self, content: str) -> None:
         self.write_bytes(content.encode())
 
-    def unlink(self) -> None:
+    def is_symlink(self) -> bool:
+        return False
+
+    def unlink(self, missing_ok: bool = True) -> None:
+        """Remove the object; S3 does not say whether there was one."""
         client().delete_object(**self._object)
 
     def copy_to(self, target: "S3Path") -> None:
