@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-long lint dev bench lock clean
+.PHONY: run test test-long test-s3 lint dev bench lock clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -17,6 +17,9 @@ test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at 
 
 test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
 	$(BIN)/pytest -n auto -m long
+
+test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT
+	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto -m s3
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,36 +1,72 @@
 """What tests share: an empty lake, an engine over it, the reference files, a bucket."""
 
 import os
-import shutil
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import Lake
 from stedi_assets.resources import open_engine
+from stedi_assets_tests.storages import (
+    ON_S3,
+    SETTINGS,
+    AnyPath,
+    opened,
+    remove_bucket,
+    room_for_lakes,
+    root_of,
+)
 
 _ROOT = Path(__file__).parents[1]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests do not depend on the settings of whoever runs them, but for which server is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        _forget_settings(patch)
+        for name, value in SETTINGS.items():
+            patch.setenv(name, value)
+        if ON_S3:
+            patch.setenv("STEDI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+        remove_bucket()
+
+
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests do not depend on the settings of whoever runs them."""
+def _no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor on what others left."""
+    _forget_settings(monkeypatch)
+    if ON_S3:
+        monkeypatch.setenv("STEDI_CACHE", str(tmp_path / "cache"))
+
+
+def _forget_settings(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("AWS_", "DAGSTER_")) or (
-            name.startswith("STEDI_") and name != "STEDI_REFERENCE"
-        ):
-            monkeypatch.delenv(name)
+        if name.startswith(("AWS_", "DAGSTER_", "STEDI_")) and name not in {
+            *SETTINGS,
+            "STEDI_REFERENCE",
+        }:
+            patch.delenv(name)
 
 
 @pytest.fixture
-def lake(tmp_path: Path) -> Lake:
+def lakes(tmp_path: Path) -> Iterator[AnyPath]:
+    """Where a test can have lakes."""
+    with room_for_lakes(tmp_path) as folder:
+        yield folder
+
+
+@pytest.fixture
+def lake(lakes: AnyPath) -> Lake:
     """An empty lake in a folder of its own."""
-    return open_lake(str(tmp_path / "lake"))
+    return opened(lakes / "lake")
 
 
 @pytest.fixture
@@ -52,12 +88,11 @@ def reference() -> Path:
 @pytest.fixture
 def reference_lake(reference: Path, lake: Lake) -> Lake:
     """A lake that holds copies of the reference files and nothing else."""
-    for source in ("customer", "accelerometer", "step_trainer"):
-        shutil.copytree(
-            reference / source,
-            lake.storage.root / source,
-            copy_function=shutil.copyfile,
-        )
+    for path in reference.glob("*/landing/**/*"):
+        if path.is_file():
+            to = root_of(lake) / path.relative_to(reference)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(path.read_bytes())
     return lake
 
 
@@ -79,6 +114,16 @@ class Bucket:
     def put(self, key: str, content: bytes = b"{}", **more: Any) -> None:
         self.client.put_object(Bucket=self.name, Key=key, Body=content, **more)
 
+    def remove(self) -> None:
+        """Take it away with all that is in it."""
+        pages = self.client.get_paginator("list_object_versions").paginate(Bucket=self.name)
+        for page in pages:
+            for found in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+                self.client.delete_object(
+                    Bucket=self.name, Key=found["Key"], VersionId=found["VersionId"]
+                )
+        self.client.delete_bucket(Bucket=self.name)
+
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
@@ -93,23 +138,30 @@ def s3_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def bucket(s3_server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bucket]:
-    """An empty bucket, where the settings lead to and nowhere else."""
-    import boto3
+def bucket(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Bucket]:
+    """An empty bucket, where the settings lead to and nowhere else.
 
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_server,
+    It is of moto's server, if `STEDI_TEST_S3_ENDPOINT` names no other.
+    """
+    of_moto = {
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ACCESS_KEY_ID": "dummy",
         "AWS_SECRET_ACCESS_KEY": "dummy",
-        "AWS_CONFIG_FILE": str(tmp_path / "no config"),
-        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no credentials"),
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
         "STEDI_CACHE": str(tmp_path / "cache"),
-    }.items():
-        monkeypatch.setenv(name, value)
+    }
+    if not ON_S3:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
+        for name, value in of_moto.items():
+            monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     made = Bucket(f"bucket-{uuid.uuid4()}", client)
     client.create_bucket(Bucket=made.name)
     yield made
+    if ON_S3:  # where it would stay
+        made.remove()
     client.close()

@@ -27,7 +27,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     rows_by_date,
     run,
 )
-from stedi_assets_tests.end_to_end.process import counts, files_in, stedi, succeeded
+from stedi_assets_tests.end_to_end.process import counts, stedi, succeeded
+from stedi_assets_tests.storages import files_in
 
 NO_ROWS = dict.fromkeys(TABLES, 0)
 

@@ -45,7 +45,8 @@ from stedi_assets_tests.end_to_end.landing_files import (
     run,
     twin,
 )
-from stedi_assets_tests.end_to_end.process import files_in, stedi, succeeded
+from stedi_assets_tests.end_to_end.process import stedi, succeeded
+from stedi_assets_tests.storages import files_in
 
 pytestmark = pytest.mark.filterwarnings(
     # Dagster says so of itself, whenever it gives the job of a sensor its resources.

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,7 @@ from stedi_assets.privacy.erasure import Receipt, begin, find, finish
 from stedi_assets.resources import landed_now
 from stedi_assets_tests.end_to_end.histories import Runner
 from stedi_assets_tests.end_to_end.landing_files import Record, customer, device, phone
+from stedi_assets_tests.storages import AnyPath, root_of
 
 KEY = "the key of pseudonyms"
 
@@ -113,18 +115,18 @@ def build(lake: Lake, files: dict[str, list[Line]] = TOWN, *, without_ann: bool 
     return lake
 
 
-def write(lake: Lake, key: str, lines: Collection[Line]) -> Path:
-    """Write one landing file; an undated one is of `MODIFIED`."""
+def write(lake: Lake, key: str, lines: Collection[Line]) -> AnyPath:
+    """Write one landing file; an undated one is of `MODIFIED`, on a disk."""
     texts = (
         line.record if isinstance(line.record, str) else json.dumps(line.record) for line in lines
     )
     content = "".join(f"{text}\n" for text in texts).encode()
     compress = {".gz": gzip.compress, ".zst": zstd.compress}.get(Path(key).suffix, bytes)
-    path = lake.storage.folder / key
+    path = root_of(lake) / key
     path.parent.mkdir(parents=True, exist_ok=True)
     path.unlink(missing_ok=True)  # it may be another lake's as well, by a link
     path.write_bytes(compress(content))
-    if path.name.startswith("undated"):
+    if path.name.startswith("undated") and isinstance(path, Path):
         os.utime(path, (MODIFIED.timestamp(), MODIFIED.timestamp()))
     return path
 
@@ -165,7 +167,7 @@ ALL_OF_ANN = (
 """What nothing may hold any more when Ann is erased."""
 
 
-def traces(root: Path, words: Collection[str] = ALL_OF_ANN) -> dict[str, set[str]]:
+def traces(root: AnyPath, words: Collection[str] = ALL_OF_ANN) -> dict[str, set[str]]:
     """The files below a folder that hold one of some words where it stands alone, and which."""
     either = "|".join(re.escape(word.lower()) for word in sorted(words, key=len, reverse=True))
     pattern = re.compile(rf"(?<![a-z0-9.+-])(?:{either})(?![a-z0-9-]|\.[a-z0-9])")
@@ -178,7 +180,7 @@ def traces(root: Path, words: Collection[str] = ALL_OF_ANN) -> dict[str, set[str
     return found
 
 
-def _texts(path: Path) -> Iterator[str]:
+def _texts(path: AnyPath) -> Iterator[str]:
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):
         content = gzip.decompress(content)
@@ -189,7 +191,7 @@ def _texts(path: Path) -> Iterator[str]:
     plain = re.sub(r"\\[bfnrt]", " ", text)
     yield re.sub(r"\\u([0-9a-fA-F]{4})", lambda escape: chr(int(escape[1], 16)), plain)
     if path.suffix == ".parquet":
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(BytesIO(path.read_bytes())) as file:
             for key, note in (file.metadata.metadata or {}).items():
                 yield key.decode("utf-8", "replace")
                 yield note.decode("utf-8", "replace")
@@ -199,7 +201,7 @@ def _texts(path: Path) -> Iterator[str]:
             yield "\n".join(str(value) for value in table[column].to_pylist())
 
 
-def all_bytes(root: Path) -> dict[str, bytes]:
+def all_bytes(root: AnyPath) -> dict[str, bytes]:
     """Every file below a folder that is readable, but for what a process works on."""
     return {
         str(path.relative_to(root)): path.read_bytes()

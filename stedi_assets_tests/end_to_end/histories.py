@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -33,7 +32,7 @@ from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.io_manager import publish
 from stedi_assets.jobs import RECONCILE, What, tables_after
-from stedi_assets.lake import Lake, LocalStorage
+from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import Partition, Upstream, make, make_landing
 from stedi_assets.privacy.policies import Policy
@@ -54,7 +53,15 @@ from stedi_assets_tests.end_to_end.landing_files import (
     resources_of,
     run,
 )
-from stedi_assets_tests.end_to_end.process import files_in
+from stedi_assets_tests.storages import (
+    AnyPath,
+    files_in,
+    on_disk,
+    opened,
+    room_for_lakes,
+    root_of,
+    same_files,
+)
 
 DAYS = ("2023-08-06", "2023-08-07", "2023-08-08", "2023-08-09")
 
@@ -289,8 +296,8 @@ def _one_thread() -> duckdb.DuckDBPyConnection:
 class Runner:
     """Runs over a lake by the same functions as runs of Dagster, without its machinery."""
 
-    def __init__(self, root: Path) -> None:
-        self.lake = MortalLake(LocalStorage(root))
+    def __init__(self, root: AnyPath) -> None:
+        self.lake = MortalLake(opened(root).storage)
         self._engine: ExitStack | None = None
 
     @property
@@ -393,7 +400,7 @@ def reconcile_by_dagster(
     `what` is more of its configuration.
     """
     here = dg.Definitions(
-        jobs=[RECONCILE], resources=resources_of(lake.storage.root), executor=defs.executor
+        jobs=[RECONCILE], resources=resources_of(root_of(lake)), executor=defs.executor
     )
     return here.resolve_job_def(RECONCILE.name).execute_in_process(
         run_config={**QUIET, "ops": {"make_again": {"config": {"unsettled": True, **what}}}},
@@ -559,17 +566,13 @@ def _dates(first: str, last: str) -> list[date]:
 
 
 @contextmanager
-def worlds(key: str, runner: Callable[[Path], Runner] = Runner) -> Iterator[Callable[[], World]]:
+def worlds(key: str, runner: Callable[[AnyPath], Runner] = Runner) -> Iterator[Callable[[], World]]:
     """Gives new, empty lakes, where writing is quick."""
-    shared = Path("/dev/shm")
-    with (
-        tempfile.TemporaryDirectory(dir=shared if os.access(shared, os.W_OK) else None) as folder,
-        ExitStack() as at_end,
-    ):
+    with room_for_lakes() as folder, ExitStack() as at_end:
         made: list[World] = []
 
         def world() -> World:
-            made.append(World(runner(Path(folder) / f"lake{len(made)}"), key))
+            made.append(World(runner(folder / f"lake{len(made)}"), key))
             at_end.callback(made[-1].runner.end)
             return made[-1]
 
@@ -578,12 +581,7 @@ def worlds(key: str, runner: Callable[[Path], Runner] = Runner) -> Iterator[Call
 
 def fresh(world: World, empty: World) -> World:
     """A lake of the same landing files, made in one run."""
-    for source in Source:
-        files = world.lake.storage.root / source / "landing"
-        if files.exists():
-            shutil.copytree(
-                files, empty.lake.storage.root / source / "landing", copy_function=os.link
-            )
+    same_files(root_of(world.lake), "*/landing/**/*", root_of(empty.lake))
     empty.files, empty.policy = world.files, world.policy
     empty.runner.run(_dates(DAYS[0], DAYS[-1]), list(TABLES))
     return empty
@@ -604,9 +602,9 @@ def is_reconciled(world: World) -> None:
     assert published(world.lake) == before
 
 
-def published(lake: Lake) -> dict[Path, tuple[int, int]]:
+def published(lake: Lake) -> dict[AnyPath, tuple[object, object]]:
     """Which file each of the lake's Parquet files is, but for those that a process works on."""
-    found = files_in(lake.storage.root)
+    found = files_in(root_of(lake))
     return {path: file for path, file in found.items() if "_staging" not in path.parts}
 
 
@@ -628,7 +626,7 @@ EDITS = {
 
 def damage(lake: Lake, table: str, which: int, how: str) -> None:
     """Damage one of the partitions of a table, if it has any."""
-    files = sorted((lake.storage.root / TABLES[table].path).glob("*/part-0.parquet"))
+    files = sorted((root_of(lake) / TABLES[table].path).glob("*/part-0.parquet"))
     if not files:
         return
     file = files[which % len(files)]
@@ -641,24 +639,23 @@ def damage(lake: Lake, table: str, which: int, how: str) -> None:
             edit(file, f"UPDATE rows SET {EDITS[table]}")
 
 
-def replace_bytes(file: Path, content: bytes) -> None:
+def replace_bytes(file: AnyPath, content: bytes) -> None:
     """Put another file in the place of one."""
     draft = file.with_name("draft")
     draft.write_bytes(content)
     draft.replace(file)
 
 
-def edit(file: Path, change: str) -> None:
+def edit(file: AnyPath, change: str) -> None:
     """Change the rows of a Parquet file by a statement on the table `rows`, but not its notes."""
-    draft = file.with_name("draft")
-    with duckdb.connect() as connection:
+    with duckdb.connect() as connection, written_over(file) as (copy, draft):
         connection.execute(
             "CREATE TABLE rows AS FROM read_parquet($file, hive_partitioning = false)",
-            {"file": str(file)},
+            {"file": str(copy)},
         )
         notes = connection.execute(
             "SELECT decode(key), decode(value) FROM parquet_kv_metadata($file)",
-            {"file": str(file)},
+            {"file": str(copy)},
         ).fetchall()
         connection.execute(change)
         noted = ", ".join(f"{name}: $note_{name}" for name, _ in notes)
@@ -666,7 +663,15 @@ def edit(file: Path, change: str) -> None:
             f"COPY rows TO $path (FORMAT parquet, KV_METADATA {{{noted}}})",
             {"path": str(draft), **{f"note_{name}": value for name, value in notes}},
         ).fetchall()
-    draft.replace(file)
+
+
+@contextmanager
+def written_over(file: AnyPath) -> Iterator[tuple[Path, Path]]:
+    """A copy of a file on this disk, and where to write what is to take the file's place."""
+    with tempfile.TemporaryDirectory() as folder, on_disk([file]) as (copy,):
+        draft = Path(folder) / "draft"
+        yield copy, draft
+        replace_bytes(file, draft.read_bytes())
 
 
 @contextmanager
@@ -720,11 +725,13 @@ def stored_rows(lake: Lake) -> Tables:
     with duckdb.connect(config={"threads": 1}) as connection:
         for name, table in TABLES.items():
             by_day = found[name] = defaultdict(Counter)
-            files = [str(f) for f in (lake.storage.root / table.path).glob("*/part-0.parquet")]
-            if files:
-                rows = connection.read_parquet(files, hive_partitioning=True).fetchall()
-                for *row, day in rows:
-                    by_day[str(day)][tuple(row)] += 1
+            partitions = (root_of(lake) / table.path).glob("*/part-0.parquet")
+            with on_disk(partitions) as files:
+                if files:
+                    paths = [str(file) for file in files]
+                    rows = connection.read_parquet(paths, hive_partitioning=True).fetchall()
+                    for *row, day in rows:
+                        by_day[str(day)][tuple(row)] += 1
     return found
 
 

@@ -17,9 +17,10 @@ import duckdb
 from stedi_assets.definitions import defs
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
 from stedi_assets.jobs import BRING_UP_TO_DATE
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import Lake
 from stedi_assets.run_resources import lake_resource, resources
 from stedi_assets.tables import TABLES
+from stedi_assets_tests.storages import AnyPath, on_disk, opened, root_of, same_files
 
 Record = dict[str, Any]
 
@@ -53,25 +54,28 @@ def device(time: int, serial: str, distance: int = 250) -> Record:
 
 def land(
     lake: Lake, source: str, day: str, *records: Record | str, name: str = "file.json"
-) -> Path:
+) -> AnyPath:
     """Write a landing file of the ingestion date `day`; texts are lines as they are."""
     path = landed(lake, source, day, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (record if isinstance(record, str) else json.dumps(record) for record in records)
-    draft = lake.storage.root / ".draft"  # a new file, also where there is one by that name
-    draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    draft = root_of(lake) / ".draft"  # a new file, also where there is one by that name
+    draft.write_bytes("".join(f"{line}\n" for line in lines).encode())
     return draft.replace(path)
 
 
-def landed(lake: Lake, source: str, day: str, name: str = "file.json") -> Path:
+def landed(lake: Lake, source: str, day: str, name: str = "file.json") -> AnyPath:
     """Where `land` writes."""
-    return lake.storage.root / source / "landing" / f"ingestion_date={day}" / name
+    return root_of(lake) / source / "landing" / f"ingestion_date={day}" / name
 
 
-def twin(lake: Lake, root: Path) -> Lake:
-    """A copy of a lake that is as up to date: its landing files are the same ones, by links."""
-    shutil.copytree(lake.storage.root, root, copy_function=_link_landing_files)
-    return open_lake(str(root))
+def twin(lake: Lake, root: AnyPath) -> Lake:
+    """A copy of a lake that is as up to date: its landing files are the same ones."""
+    if isinstance(root, Path):
+        shutil.copytree(root_of(lake), root, copy_function=_link_landing_files)
+    else:
+        same_files(root_of(lake), "**/*", root)
+    return opened(root)
 
 
 def _link_landing_files(source: str, target: str) -> None:
@@ -89,7 +93,7 @@ def partition_tags(first: str, last: str) -> dict[str, str]:
     }
 
 
-def resources_of(root: Path) -> dict[str, object]:
+def resources_of(root: AnyPath) -> dict[str, object]:
     """The project's resources, over another lake than that of the environment."""
     lake = lake_resource.configured({"root": str(root)})
     return {**resources(), "lake": lake, IO_MANAGER_KEY: lake_io_manager}
@@ -103,7 +107,7 @@ def run(
         assets=defs.assets,
         asset_checks=defs.asset_checks,
         jobs=defs.jobs,
-        resources=resources_of(lake.storage.root),
+        resources=resources_of(root_of(lake)),
         executor=defs.executor,
     )
     return here.resolve_job_def(BRING_UP_TO_DATE.name).execute_in_process(
@@ -118,9 +122,9 @@ def run(
 def rows_by_date(lake: Lake, table: str) -> dict[str, Counter[tuple[Any, ...]]]:
     """The rows of every stored partition of a table, however often each is there."""
     found: dict[str, Counter[tuple[Any, ...]]] = {}
-    folder = lake.storage.root / TABLES[table].path
-    with duckdb.connect() as connection:
-        for file in sorted(folder.glob("ingestion_date=*/part-0.parquet")):
+    partitions = root_of(lake).glob(f"{TABLES[table].path}/ingestion_date=*/part-0.parquet")
+    with duckdb.connect() as connection, on_disk(partitions) as files:
+        for file in sorted(files):
             rows = connection.read_parquet(str(file), hive_partitioning=False).fetchall()
             found[file.parent.name.removeprefix("ingestion_date=")] = Counter(rows)
     return found
@@ -131,6 +135,6 @@ def counts_by_date(lake: Lake, table: str) -> dict[str, int]:
     return {day: rows.total() for day, rows in rows_by_date(lake, table).items()}
 
 
-def file_of(lake: Lake, table: str, day: str) -> Path:
+def file_of(lake: Lake, table: str, day: str) -> AnyPath:
     """The one file of a partition."""
-    return lake.storage.root / lake.partition_key(TABLES[table], date.fromisoformat(day))
+    return root_of(lake) / lake.partition_key(TABLES[table], date.fromisoformat(day))

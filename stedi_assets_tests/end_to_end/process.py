@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from stedi_assets.lake import Lake
+from stedi_assets_tests.storages import root_of
 
 _STEDI = "from stedi_assets.cli import entry_point; entry_point()"
 
@@ -15,17 +16,17 @@ def stedi(lake: Lake | str, *arguments: str, **settings: str) -> subprocess.Comp
     """Run `stedi` over a lake, in a folder where it could do no harm to another one.
 
     Args:
-        lake: a local one, or the address of one on S3; then the folder is the working directory.
+        lake: an opened one, or the address of one on S3; on S3 the folder is the working directory.
         arguments: of the command line.
         settings: beside those of the environment.
     """
-    root = None if isinstance(lake, str) else lake.storage.root
-    if root:
+    root = lake if isinstance(lake, str) else root_of(lake)
+    if isinstance(root, Path):
         root.mkdir(parents=True, exist_ok=True)
     return subprocess.run(
         [sys.executable, "-c", _STEDI, *arguments],
-        env={**os.environ, "STEDI_LAKE": str(root or lake), **settings},
-        cwd=root,
+        env={**os.environ, "STEDI_LAKE": str(root), **settings},
+        cwd=root if isinstance(root, Path) else None,
         capture_output=True,
         text=True,
         timeout=120,
@@ -42,10 +43,3 @@ def counts(lake: Lake) -> dict[str, int]:
     """What `stedi counts --format json` says."""
     found: dict[str, int] = json.loads(succeeded(stedi(lake, "counts", "--format", "json")))
     return found
-
-
-def files_in(folder: Path, pattern: str = "**/*.parquet") -> dict[Path, tuple[int, int]]:
-    """Which file each path is, and when it was written."""
-    return {
-        path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in sorted(folder.glob(pattern))
-    }

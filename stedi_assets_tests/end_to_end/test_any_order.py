@@ -1,7 +1,6 @@
 """However files come, change and go, and whatever runs in between: the tables end up the same."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,13 +25,14 @@ from stedi_assets_tests.end_to_end.histories import (
     verify,
     worlds,
 )
+from stedi_assets_tests.storages import ON_S3, AnyPath
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 KEY = "the same for all lakes"
 
 any_history = settings(
-    max_examples=50,  # of each of the four tests below
+    max_examples=5 if ON_S3 else 50,  # of each of the four tests below
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
@@ -54,7 +54,9 @@ def lived_through(events: list[Event], world: World) -> World:
     return world
 
 
-def ends_up_as_a_fresh_lake(events: list[Event], runner: Callable[[Path], Runner] = Runner) -> None:
+def ends_up_as_a_fresh_lake(
+    events: list[Event], runner: Callable[[AnyPath], Runner] = Runner
+) -> None:
     with pytest.MonkeyPatch.context() as patch, worlds(KEY, runner) as lake:
         patch.setenv("STEDI_PSEUDONYM_KEY", KEY)
         patch.setenv("STEDI_POLICY", Policy.REFERENCE.value)  # a history begins with its own
@@ -94,7 +96,7 @@ def test_so_they_do_if_partitions_are_deleted_torn_or_edited_on_the_way(
     ends_up_as_a_fresh_lake(events)
 
 
-@settings(any_history, max_examples=20)
+@settings(any_history, max_examples=2 if ON_S3 else 20)
 @given(histories())
 def test_so_they_do_in_real_runs_of_dagster(events: list[Event]) -> None:
     ends_up_as_a_fresh_lake(events, DagsterRunner)

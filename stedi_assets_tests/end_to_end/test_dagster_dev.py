@@ -34,8 +34,9 @@ from stedi_assets_tests.end_to_end.landing_files import (
     phone,
     rows_by_date,
 )
+from stedi_assets_tests.storages import AnyPath, root_of
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 150
@@ -63,7 +64,7 @@ class DagsterDev:
         settings = {
             "DAGSTER_HOME": str(home),
             "DAGSTER_EVENT_BATCH_SIZE": "1000",
-            "STEDI_LAKE": str(lake.storage.root),
+            "STEDI_LAKE": str(root_of(lake)),
         }
         # A shell without a terminal has its background jobs ignore what Ctrl-C sends.
         ours = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -155,10 +156,11 @@ def free_port() -> int:
         return port
 
 
-def leave_alone(*paths: Path) -> None:
-    """Make files ones that were written long enough ago to be read."""
+def leave_alone(*paths: AnyPath) -> None:
+    """Make files ones that were written long enough ago to be read; on S3 they have to wait."""
     for path in paths:
-        os.utime(path, (1_691_280_000, 1_691_280_000))
+        if isinstance(path, Path):
+            os.utime(path, (1_691_280_000, 1_691_280_000))
 
 
 def counts(lake: Lake) -> dict[str, dict[str, int]]:

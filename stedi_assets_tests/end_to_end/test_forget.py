@@ -33,6 +33,9 @@ from stedi_assets_tests.end_to_end.erasing import (
 from stedi_assets_tests.end_to_end.histories import stored_rows
 from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, resources_of
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
+from stedi_assets_tests.storages import root_of
+
+pytestmark = pytest.mark.s3
 
 
 @pytest.fixture
@@ -58,7 +61,7 @@ def without_locks(content: dict[str, bytes]) -> dict[str, bytes]:
 
 @pytest.mark.long
 def test_a_person_is_shown_erased_told_of_and_kept_out(town: Lake, home: Path) -> None:
-    root = town.storage.folder
+    root = root_of(town)
     before = all_bytes(root)
     shown = succeeded(stedi(town, "forget", ANN, "--dry-run"))
     assert all_bytes(root) == before
@@ -72,7 +75,7 @@ def test_a_person_is_shown_erased_told_of_and_kept_out(town: Lake, home: Path) -
     said = succeeded(stedi(town, "forget", f" {ANN.upper()} ", "--asked-by", "ticket 4711"))
     assert said.startswith(shown)
     assert said.endswith("No trace of the person is left.\n")
-    assert traces(root) == {}
+    assert traces(root) == traces(town.storage.folder) == {}
     assert traces(home) == {}
     assert ANN not in said + shown + refused.stderr
 
@@ -127,7 +130,7 @@ def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
 
 def run_job(lake: Lake, instance: dg.DagsterInstance, **more: Any) -> dg.ExecuteInProcessResult:
     here = dg.Definitions(
-        jobs=[FORGET], resources=resources_of(lake.storage.folder), executor=defs.executor
+        jobs=[FORGET], resources=resources_of(root_of(lake)), executor=defs.executor
     )
     config = {"email": ANN, "asked_by": "the UI", **more}
     return here.resolve_job_def(FORGET.name).execute_in_process(
@@ -151,7 +154,7 @@ def names_nobody(instance: dg.DagsterInstance, folder: Path) -> None:
 def test_the_job_does_the_same_and_only_its_configuration_names_the_person(
     town: Lake, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
-    root = town.storage.folder
+    root = root_of(town)
     before = without_locks(all_bytes(root))
     assert run_job(town, instance, dry_run=True).success
     assert without_locks(all_bytes(root)) == before
@@ -248,18 +251,18 @@ def test_killed_at_any_instant_it_goes_on(lake: Lake, home: Path) -> None:
     for _ in range(6):
         process = subprocess.Popen(
             [sys.executable, "-c", command, "forget", ANN],
-            env={**os.environ, "STEDI_LAKE": str(lake.storage.folder)},
+            env={**os.environ, "STEDI_LAKE": str(root_of(lake))},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
         time.sleep(choose.uniform(1, 8))
         process.send_signal(signal.SIGKILL)
         process.wait()
-        before = traces(lake.storage.folder)
+        before = traces(root_of(lake))
         succeeded(stedi(lake, "run"))
-        assert set(traces(lake.storage.folder)) <= set(before)
+        assert set(traces(root_of(lake))) <= set(before)
     succeeded(stedi(lake, "forget", ANN))
-    assert traces(lake.storage.folder) == {}
+    assert traces(root_of(lake)) == traces(lake.storage.folder) == {}
     assert all(
         r["finished_at"] for r in json.loads(succeeded(stedi(lake, "receipts", "--format", "json")))
     )

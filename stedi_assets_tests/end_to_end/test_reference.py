@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from datetime import date
@@ -18,8 +21,12 @@ from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.landing_files import Record
-from stedi_assets_tests.end_to_end.process import counts, files_in, stedi, succeeded
+from stedi_assets_tests.end_to_end.process import counts, stedi, succeeded
+from stedi_assets_tests.storages import AnyPath, files_in, root_of
 
+pytestmark = pytest.mark.s3
+
+ROOT = Path(__file__).parents[2]
 SOURCES = ("customer", "accelerometer", "step_trainer")
 DAY = "2023-08-06"
 """The ingestion date of all the files, by their names."""
@@ -47,13 +54,13 @@ class Oracle:
     devices: list[Record]
 
     @classmethod
-    def of(cls, folder: Path) -> Oracle:
+    def of(cls, folder: AnyPath) -> Oracle:
         return cls(
             *(
                 [
                     json.loads(line)
                     for file in sorted((folder / source / "landing").glob("*.json"))
-                    for line in file.read_text(encoding="utf-8").splitlines()
+                    for line in file.read_bytes().decode().splitlines()
                 ]
                 for source in SOURCES
             )
@@ -177,7 +184,7 @@ def dagster_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Dagster instance of its own, set up as the project's."""
     home = tmp_path / "dagster home"
     home.mkdir()
-    shutil.copy(Path(__file__).parents[2] / "dagster_home" / "dagster.yaml", home)
+    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", home)
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     return home
 
@@ -191,7 +198,7 @@ def number_of_runs(home: Path) -> int:
 def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_to_do(
     reference_lake: Lake, dagster_home: Path
 ) -> None:
-    oracle = Oracle.of(reference_lake.storage.root)
+    oracle = Oracle.of(root_of(reference_lake))
     told = succeeded(stedi(reference_lake, "run"))
     assert counts(reference_lake) == STATED | NO_REJECTS
     assert oracle.counts(Policy.REFERENCE) == STATED
@@ -211,16 +218,16 @@ def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_
         ("machine_learning_curated", "same_customer"),
     }
 
-    before = files_in(reference_lake.storage.root)
+    root = root_of(reference_lake)
+    before = files_in(root)
     assert len(before) == len(STATED | NO_REJECTS) + 1, "and what was found right"
-    before |= files_in(reference_lake.storage.root, "stedi.duckdb")
+    before |= files_in(root, "stedi.duckdb")
     assert number_of_runs(dagster_home) == 1
     told = succeeded(stedi(reference_lake, "run"))
     assert told.startswith("All tables are up to date.\n")
     told = succeeded(stedi(reference_lake, "status"))
     assert told == "Every partition holds what it should.\n"
     assert number_of_runs(dagster_home) == 1
-    root = reference_lake.storage.root
     assert files_in(root) | files_in(root, "stedi.duckdb") == before
     assert counts(reference_lake) == STATED | NO_REJECTS
 
@@ -229,7 +236,7 @@ def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_
 def test_under_the_strict_policy_the_reference_files_give_what_plain_python_says(
     reference_lake: Lake, dagster_home: Path
 ) -> None:
-    oracle = Oracle.of(reference_lake.storage.root)
+    oracle = Oracle.of(root_of(reference_lake))
     told = succeeded(stedi(reference_lake, "run", STEDI_POLICY="strict"))
     expected = oracle.counts(Policy.STRICT)
     assert counts(reference_lake) == expected | NO_REJECTS
@@ -240,26 +247,58 @@ def test_under_the_strict_policy_the_reference_files_give_what_plain_python_says
     assert "same_customer" not in told
 
 
+AWS = """\
+#!{python}
+import sys
+from pathlib import Path
+import boto3
+s3, cp, recursive, folder, address = sys.argv[1:]
+assert (s3, cp, recursive) == ("s3", "cp", "--recursive")
+bucket, _, prefix = address.removeprefix("s3://").partition("/")
+for path in Path(folder).rglob("*"):
+    if path.is_file():
+        key = f"{{prefix}}/{{path.relative_to(folder).as_posix()}}"
+        boto3.client("s3").upload_file(str(path), bucket, key)
+"""
+"""What AWS's command line, which is no part of the project, does for who uploads a folder."""
+
+STEDI = """\
+#!{python}
+from stedi_assets.cli import entry_point
+entry_point()
+"""
+
+
 @pytest.mark.reference
-def test_the_same_files_in_a_bucket_give_the_same_counts(
+def test_what_the_readme_says_of_a_lake_on_s3_gives_the_same_counts(
     reference: Path,
     bucket: Bucket,
     dagster_home: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for source in SOURCES:
-        for path in (reference / source).rglob("*"):
-            if path.is_file():
-                bucket.client.upload_file(
-                    str(path), bucket.name, f"lake/{path.relative_to(reference)}"
-                )
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
     uri = f"s3://{bucket.name}/lake"
+    section = (ROOT / "README.md").read_text().partition("### A lake on S3\n")[2]
+    lines = section.split("```")[1]
+    for written, here in (
+        ("s3://bucket/prefix", uri),
+        ("my-lake", str(reference)),
+        ("…", "'a key of a test'"),
+    ):
+        assert written in lines
+        lines = lines.replace(written, here)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, program in {"aws": AWS, "stedi": STEDI}.items():
+        (programs / name).write_text(program.format(python=sys.executable))
+        (programs / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
+    monkeypatch.chdir(tmp_path)
 
-    told = succeeded(stedi(uri, "run"))
-    assert json.loads(succeeded(stedi(uri, "counts", "--format", "json"))) == STATED | NO_REJECTS
+    shell = ["bash", "-euc", lines]
+    told = succeeded(subprocess.run(shell, capture_output=True, text=True, timeout=240))
+    assert json.loads(told[told.index("{") :]) == STATED | NO_REJECTS
     assert "Run 1 of 1: ingestion date 2023-08-06" in told.splitlines()
     assert "ERROR" not in told
     assert warnings_told(told) == Oracle.of(reference).warnings(Policy.REFERENCE)
@@ -269,4 +308,4 @@ def test_the_same_files_in_a_bucket_give_the_same_counts(
     assert succeeded(stedi(uri, "status")) == "Every partition holds what it should.\n"
     assert succeeded(stedi(uri, "run")).startswith("All tables are up to date.\n")
     assert bucket.objects == before
-    assert [path.name for path in tmp_path.iterdir()] == ["cache", "dagster home"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "dagster home", "programs"]

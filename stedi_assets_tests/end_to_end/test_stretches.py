@@ -1,11 +1,10 @@
 """A stretch of dates in one run gives the same tables as its dates one after the other."""
 
 import random
-from pathlib import Path
 
 import pytest
 
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import Lake
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.end_to_end.landing_files import (
     Record,
@@ -17,21 +16,22 @@ from stedi_assets_tests.end_to_end.landing_files import (
     run,
     twin,
 )
+from stedi_assets_tests.storages import AnyPath, opened
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 DAYS = ["2023-08-06", "2023-08-07", "2023-08-08", "2023-08-09"]
 
 
 @pytest.fixture
-def landed_only(tmp_path: Path) -> Lake:
+def landed_only(lakes: AnyPath) -> Lake:
     """Files of people whose consent never changes, each with a reading on the day they come.
 
     A consent that changes, and a first reading that comes after the readings of the device, change
     what the large tables should hold on earlier dates. Those are made again by runs that
     reconciliation asks for, and not by a run over the date on which the change came.
     """
-    lake = open_lake(str(tmp_path / "landed only"))
+    lake = opened(lakes / "landed only")
     rng = random.Random(7)
     people: list[tuple[str, str]] = []
     sent: dict[str, list[Record]] = {"customer": [], "accelerometer": [], "step_trainer": []}
@@ -56,10 +56,10 @@ def landed_only(tmp_path: Path) -> Lake:
 
 
 def test_one_run_over_a_stretch_gives_the_tables_of_a_run_a_date(
-    landed_only: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    landed_only: Lake, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "the same for both")
-    at_once, by_date = (twin(landed_only, tmp_path / name) for name in ("at once", "by date"))
+    at_once, by_date = (twin(landed_only, lakes / name) for name in ("at once", "by date"))
     assert run(at_once, DAYS[0], DAYS[-1]).success
     for day in DAYS:
         assert run(by_date, day).success
@@ -73,11 +73,11 @@ def test_one_run_over_a_stretch_gives_the_tables_of_a_run_a_date(
 
 
 def test_dates_in_any_order_give_the_tables_of_one_run(
-    landed_only: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    landed_only: Lake, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the two customer tables, which later runs restate; the large ones reconciliation mends."""
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "the same for both")
-    at_once, shuffled = (twin(landed_only, tmp_path / name) for name in ("at once", "shuffled"))
+    at_once, shuffled = (twin(landed_only, lakes / name) for name in ("at once", "shuffled"))
     assert run(at_once, DAYS[0], DAYS[-1]).success
     for day in (DAYS[2], DAYS[0], DAYS[3], DAYS[1]):
         assert run(shuffled, day).success
