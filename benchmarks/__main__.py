@@ -11,14 +11,18 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import boto3
 import duckdb
 
 from benchmarks.lakes import link_tree, move_last_date, write_copies, write_empty_files
+from stedi_assets_tests.s3_server import ServerError, s3_server
 
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "benchmarks" / "work"
@@ -175,6 +179,7 @@ def main() -> None:
     )
     a_year(out)
     many_files()
+    on_s3()
 
 
 def a_year(out: Path) -> None:
@@ -216,6 +221,99 @@ def a_year(out: Path) -> None:
         compare(day_on_history(history, home, last), stedi_run(last, "on an empty lake"), rounds=5),
         "at most 1.3 times the time and the memory",
     )
+
+
+def on_s3() -> None:
+    """What S3 costs, on this machine: time beside a local disk, and bytes of history."""
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="stedi-s3-", ignore_cleanup_errors=True) as folder,
+            s3_server(Path(folder)) as settings,
+        ):
+            endpoint = settings.pop("STEDI_TEST_S3_ENDPOINT")
+            os.environ.update(
+                settings,
+                AWS_ENDPOINT_URL=endpoint,
+                AWS_DEFAULT_REGION="us-east-1",
+                STEDI_PSEUDONYM_KEY="of benchmarks",
+            )
+            bucket = boto3.resource("s3").create_bucket(Bucket="benchmarks")
+            against_a_disk(bucket)
+            bytes_of_history(bucket)
+    except ServerError as error:
+        print(f"\nOn S3: not measured. {error}", flush=True)
+
+
+def against_a_disk(bucket: Any) -> None:
+    """The same landing files in a bucket and in a folder; what is in the bucket is fetched anew."""
+    local = WORK / "x20"
+    write_copies(REFERENCE, local, 20)
+    upload(local, bucket, "x20")
+
+    def before() -> Mapping[str, str]:
+        shutil.rmtree(WORK / "cache", ignore_errors=True)
+        for found in bucket.objects.filter(Prefix="x20/"):
+            if "/landing/" not in found.key:
+                found.delete()
+        return on_bucket(bucket, "x20", new_home(WORK / "dagster_home"), WORK / "cache")
+
+    show(
+        "Reference files x20: the whole job on S3 (Ceph, on this machine) against a local disk",
+        "on S3",
+        "on a local disk",
+        compare(Contestant("on S3", [STEDI, "run"], before), stedi_run(local), rounds=5),
+        "at most 1.6 times the time",
+    )
+
+
+def bytes_of_history(bucket: Any) -> None:
+    """What a day fetches when it comes to 364 others, on a machine that knows nothing of them."""
+    history, last = WORK / "364 days", WORK / "the last day"  # as `a_year` leaves them
+    upload(history, bucket, "year")
+    environment = {**os.environ, **on_bucket(bucket, "year", new_home(WORK / "home"), WORK / "old")}
+    subprocess.run([STEDI, "run"], env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    upload(last, bucket, "year")
+    its_own = sum(file.stat().st_size for file in last.glob("*/landing/*"))
+    cold, first = fetched_by_run(bucket, WORK / "cold")
+    for file in last.glob("*/landing/*"):  # the same records in another file
+        key = f"year/{file.relative_to(last).as_posix()}"
+        bucket.put_object(Key=key, Body=file.read_bytes() + b"\n")
+    _, second = fetched_by_run(bucket, WORK / "cold")
+    twice = len(first) - len({*first}) + sum("/landing/" not in key for key in second)
+    print("\nA day of the size of the reference files after 364 others, on S3: what it fetches")
+    print(f"  {'on a machine without a cache':<32}{cold:12,} bytes in {len(first)} objects")
+    print(f"  {'landing files of the day':<32}{its_own:12,} bytes")
+    print(f"  {'ratio':<32}{cold / its_own:12.2f}")
+    print(f"  {'fetched twice, also by a second run':<36}{twice:8} objects")
+    print("  goal: at most 3.0 times the bytes, and nothing twice", flush=True)
+    for folder in ("old", "cold"):
+        shutil.rmtree(WORK / folder)
+
+
+def fetched_by_run(bucket: Any, cache: Path) -> tuple[int, list[str]]:
+    """The bytes that `stedi run` fetches, and the keys of the objects."""
+    notes = WORK / "fetched"
+    notes.write_text("")
+    environment = {**os.environ, **on_bucket(bucket, "year", WORK / "home", cache)}
+    command = [sys.executable, "-m", "benchmarks.fetched", str(notes), "run"]
+    subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    found = [json.loads(line) for line in notes.read_text().splitlines()]
+    return sum(size for _, size in found), [key for key, _ in found]
+
+
+def on_bucket(bucket: Any, prefix: str, home: Path, cache: Path) -> dict[str, str]:
+    """The settings for a lake in a bucket."""
+    return {
+        "STEDI_LAKE": f"s3://{bucket.name}/{prefix}",
+        "STEDI_CACHE": str(cache),
+        "DAGSTER_HOME": str(home),
+    }
+
+
+def upload(lake: Path, bucket: Any, prefix: str) -> None:
+    """Put a lake's landing files below a prefix of a bucket."""
+    for file in sorted(lake.glob("*/landing/*")):
+        bucket.upload_file(str(file), f"{prefix}/{file.relative_to(lake).as_posix()}")
 
 
 def many_files() -> None:
