@@ -1,6 +1,7 @@
 """What Glue is told of tables and partitions, against a server that speaks its language."""
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dagster as dg
 import pytest
 from botocore.exceptions import ClientError
 
@@ -20,11 +22,12 @@ from stedi_assets.catalog import glue
 from stedi_assets.catalog.catalog import CatalogError, NoCatalog
 from stedi_assets.catalog.glue import GlueCatalog
 from stedi_assets.catalog.hive import TYPES, comment
+from stedi_assets.definitions import defs
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.resources import open_catalog
 from stedi_assets.tables import TABLES, Column, Table
 from stedi_assets_tests.conftest import Bucket
-from stedi_assets_tests.end_to_end.landing_files import customer, phone
+from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, phone, resources_of
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 
 pytestmark = pytest.mark.long
@@ -555,31 +558,35 @@ def test_a_server_that_is_not_there_is_an_error_that_says_that_the_lake_is_whole
 # Runs.
 
 
-def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
-    bucket: Bucket, database: Glue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def landed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of a lake with landing files of one date."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
-    lake = f"s3://{bucket.name}/lake"
     for source, record in {
         "customer": customer("ann@test.com", "s"),
         "accelerometer": phone("ann@test.com", 1),
     }.items():
         key = f"lake/{source}/landing/ingestion_date=2023-08-06/file.json"
         bucket.put(key, json.dumps(record).encode())
+    return f"s3://{bucket.name}/lake"
 
-    failed = stedi(lake, "run", STEDI_GLUE_DATABASE="no_such_database")
-    assert failed.returncode == 1
-    assert "there is no database 'no_such_database' in Glue" in failed.stdout
-    published = [key for key in bucket.keys if key.endswith("part-0.parquet")]
-    assert any("customer/curated/ingestion_date=2023-08-06" in key for key in published)
 
-    failed = stedi(lake, "run", STEDI_GLUE_DATABASE="no_such_database")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("Error: there is no database 'no_such_database' in Glue")
-    assert failed.stderr.count("\n") == 1
+def published(bucket: Bucket) -> set[str]:
+    """The keys of the partitions in the lake."""
+    return {key for key in bucket.keys if key.endswith("part-0.parquet")}
 
-    told = succeeded(stedi(lake, "run", STEDI_GLUE_DATABASE=database.name))
+
+def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
+    bucket: Bucket, database: Glue, landed: str
+) -> None:
+    for _ in range(2):
+        failed = stedi(landed, "run", STEDI_GLUE_DATABASE="no_such_database")
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("Error: there is no database 'no_such_database' in Glue")
+        assert failed.stderr.count("\n") == 1
+
+    told = succeeded(stedi(landed, "run", STEDI_GLUE_DATABASE=database.name))
     assert told.startswith("All tables are up to date.\n")
     tables = database.client.get_tables(DatabaseName=database.name)["TableList"]
     in_glue = {
@@ -587,10 +594,47 @@ def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
         for table in tables
         for partition in database.partitions(table["Name"]).values()
     }
-    assert in_glue == {f"s3://{bucket.name}/{key}" for key in published}
+    assert in_glue == {f"s3://{bucket.name}/{key}" for key in published(bucket)}
 
     key = "lake/customer/landing/ingestion_date=2023-08-07/file.json"
     bucket.put(key, json.dumps(customer("bob@test.com", "t")).encode())
-    succeeded(stedi(lake, "run", STEDI_GLUE_DATABASE=database.name))
+    succeeded(stedi(landed, "run", STEDI_GLUE_DATABASE=database.name))
     assert list(database.partitions("customer_landing")) == ["2023-08-06", "2023-08-07"]
     assert list(database.partitions("customer_trusted")) == ["2023-08-06", "2023-08-07"]
+
+
+def job(name: str, lake: str) -> dg.JobDefinition:
+    """A job of the project's over a lake, as Dagster's servers run it."""
+    here = dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=defs.jobs,
+        resources=resources_of(lake),
+        executor=defs.executor,
+    )
+    return here.resolve_job_def(name)
+
+
+def test_a_run_makes_and_tells_of_every_table_where_glue_fails_and_the_reconciliation_fails(
+    bucket: Bucket, landed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEDI_GLUE_DATABASE", "no_such_database")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job("bring_up_to_date", landed).execute_in_process(
+            partition_key="2023-08-06", instance=instance, run_config=QUIET
+        )
+        assert result.success
+        for name in TABLES:
+            assert instance.get_latest_materialization_event(dg.AssetKey(name)), name
+        warnings = [
+            entry.user_message
+            for entry in instance.all_logs(result.run_id)
+            if entry.level == logging.WARNING
+        ]
+    assert len(published(bucket)) == len(TABLES)
+    (warning,) = warnings
+    assert warning.startswith("there is no database 'no_such_database' in Glue")
+    result = job("reconcile", landed).execute_in_process(run_config=QUIET, raise_on_error=False)
+    assert not result.success
+    (error,) = (event.step_failure_data.error for event in result.get_step_failure_events())
+    assert "there is no database 'no_such_database' in Glue" in str(error)
