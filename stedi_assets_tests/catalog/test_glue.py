@@ -17,6 +17,9 @@ import boto3
 import dagster as dg
 import pytest
 from botocore.exceptions import ClientError
+from moto.glue.exceptions import GlueClientError
+from moto.glue.models import GlueBackend
+from moto.glue.responses import GlueResponse
 
 from stedi_assets.catalog import glue
 from stedi_assets.catalog.catalog import CatalogError, NoCatalog
@@ -429,23 +432,29 @@ def test_two_that_make_the_same_table_at_once_lose_no_column_and_no_partition(
     assert set(database.partitions()) == {"2023-08-06", "2023-08-07"}
 
 
-class Versioned:
-    """Refuses to update a table that is another version by now, as Glue does and moto does not."""
+@pytest.fixture
+def _as_strict_as_glue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server refuse to update a table that is another version by now, as Glue does."""
+    lock = threading.Lock()
+    create, update = GlueBackend.create_table, GlueResponse.update_table
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def create_one(*of: Any, **more: Any) -> Any:
+        with lock:
+            return create(*of, **more)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    def update_this(self: GlueResponse) -> Any:
+        of = self.parameters
+        with lock:
+            now = self.glue_backend.get_table(of["DatabaseName"], of["TableInput"]["Name"])
+            if now.as_dict()["VersionId"] != of["VersionId"]:
+                raise GlueClientError("ConcurrentModificationException", "Update table failed")
+            return update(self)
 
-    def update_table(self, *, VersionId: str, **of: Any) -> Any:  # noqa: N803 - as boto3 has it
-        now = self._client.get_table(DatabaseName=of["DatabaseName"], Name=of["TableInput"]["Name"])
-        if now["Table"]["VersionId"] != VersionId:
-            error = {"Code": "ConcurrentModificationException", "Message": "Update table failed"}
-            raise ClientError({"Error": error}, "UpdateTable")
-        return self._client.update_table(VersionId=VersionId, **of)
+    monkeypatch.setattr(GlueBackend, "create_table", create_one)
+    monkeypatch.setattr(GlueResponse, "update_table", update_this)
 
 
+@pytest.mark.usefixtures("_as_strict_as_glue")
 def test_two_that_bring_a_table_forward_at_once_lose_no_column(
     bucket: Bucket,
     database: Glue,
@@ -458,8 +467,8 @@ def test_two_that_bring_a_table_forward_at_once_lose_no_column(
     catalog.published(TABLE, [SIXTH])
     one = with_columns(monkeypatch, *TABLE.columns, ADDED)
     two = with_columns(monkeypatch, *TABLE.columns, replace(ADDED, name="added_by_another"))
-    slow = GlueCatalog(Versioned(client), database.name, lake, FIRST)
-    fast = GlueCatalog(Versioned(database.client), database.name, lake, FIRST)
+    slow = GlueCatalog(client, database.name, lake, FIRST)
+    fast = GlueCatalog(database.client, database.name, lake, FIRST)
     slow._found()  # before the other one changes it
     fast.published(two, [SIXTH])
     slow.published(one, [SIXTH])
@@ -486,27 +495,55 @@ def test_who_is_overtaken_every_time_says_so_in_the_end(
     assert len(tries) == 5
 
 
-def test_many_that_publish_at_once_lose_no_partition(
-    bucket: Bucket, database: Glue, lake: Lake
+A_PROCESS = """
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from stedi_assets.lake import open_lake
+from stedi_assets.resources import open_catalog
+from stedi_assets.tables import TABLES, Column
+
+root, database, cache, name, column, *days = sys.argv[1:]
+table = TABLES[name]
+if column:
+    table = TABLES[name] = replace(table, columns=(*table.columns, Column(column, "int64", "New.")))
+lake = open_lake(root, Path(cache))
+catalog = open_catalog(lake, database)
+print("ready", flush=True)
+sys.stdin.readline()
+for day in map(date.fromisoformat, days):
+    staged = Path(cache, f"{column}{day}")
+    staged.write_text("{}")
+    lake.publish(table, day, staged)
+    catalog.published(table, [day])
+"""
+
+
+@pytest.mark.usefixtures("_as_strict_as_glue")
+def test_processes_of_several_versions_that_publish_at_once_lose_no_partition_and_no_column(
+    bucket: Bucket, database: Glue, catalog: GlueCatalog, tmp_path: Path
 ) -> None:
-    days = [SIXTH + timedelta(days=n) for n in range(24)]
-    errors: list[Exception] = []
-
-    def publish(mine: list[date]) -> None:
-        try:
-            for day in mine:
-                put(bucket, TABLE, day)
-                GlueCatalog(database.client, database.name, lake, FIRST).published(TABLE, [day])
-        except Exception as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=publish, args=(days[n::4],)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    days = [SIXTH + timedelta(days=n) for n in range(12)]
+    added = ["", "added_by_one", "added_by_another"]
+    processes = []
+    for n, column in enumerate(added):
+        cache = tmp_path / f"cache {n}"
+        cache.mkdir()
+        mine = [day.isoformat() for day in days[n :: len(added)]]
+        of = [f"s3://{bucket.name}/lake", database.name, str(cache), TABLE.name, column]
+        command = [sys.executable, "-W", "ignore", "-c", A_PROCESS, *of, *mine]
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    assert [process.communicate("go\n")[1] for process in processes] == [""] * len(added)
+    assert set(added[1:]) < database.columns().keys()
     assert sorted(database.partitions()) == [day.isoformat() for day in days]
+    catalog.match()  # as the reconciliation after runs
+    for stored in database.partitions().values():
+        assert {c["Name"]: c["Type"] for c in stored["Columns"]} == database.columns()
 
 
 # Settings and errors.
