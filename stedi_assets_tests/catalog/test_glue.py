@@ -495,6 +495,40 @@ def test_who_is_overtaken_every_time_says_so_in_the_end(
     assert len(tries) == 5
 
 
+def test_a_table_that_one_thread_makes_while_another_looks_at_all_of_them_is_not_forgotten(
+    bucket: Bucket, database: Glue, client: Any, catalog: GlueCatalog
+) -> None:
+    """Matching looks at several tables at once, and again at all where it was overtaken."""
+    put(bucket, TABLE, SIXTH)
+    others = TABLES["customer_landing"]
+    looking, made, looked = threading.Event(), threading.Event(), threading.Event()
+    first = [looking]
+
+    def while_looking(**_: object) -> None:
+        if first:
+            first.pop().set()
+            made.wait(1)
+
+    def after_looking(params: dict[str, Any], **_: object) -> None:
+        if others.name.encode() in params["body"]:
+            looked.set()
+
+    def while_making(params: dict[str, Any], **_: object) -> None:
+        if TABLE.name.encode() in params["body"]:
+            made.set()
+            looked.wait(1)
+
+    client.meta.events.register("after-call.glue.GetTables", while_looking)
+    client.meta.events.register("before-call.glue.CreateTable", after_looking)
+    client.meta.events.register("before-call.glue.GetPartitions", while_making)
+    other = threading.Thread(target=catalog.published, args=(others, [SIXTH]))
+    other.start()
+    assert looking.wait(10)
+    catalog.published(TABLE, [SIXTH])
+    other.join()
+    assert list(database.partitions()) == ["2023-08-06"]
+
+
 A_PROCESS = """
 import sys
 from dataclasses import replace
