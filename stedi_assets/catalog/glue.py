@@ -193,6 +193,8 @@ class GlueCatalog:
         version of this program may be writing as well.
         """
         columns = {column["Name"]: column for column in known}
+        # Partitions from before stay in the table when the first date is set to a later one.
+        first = min([self._first, *self._lake.partitions(table)])
         for column in table.columns:
             columns[column.name] = {
                 **columns.get(column.name, {}),
@@ -204,7 +206,7 @@ class GlueCatalog:
             "Name": table.name,
             "Description": table.description,
             "TableType": "EXTERNAL_TABLE",
-            "Parameters": {"EXTERNAL": "TRUE", **properties(self._root, table, self._first)},
+            "Parameters": {"EXTERNAL": "TRUE", **properties(self._root, table, first)},
             "PartitionKeys": [
                 {"Name": PARTITION, "Type": PARTITION_TYPE, "Comment": PARTITION_COMMENT}
             ],

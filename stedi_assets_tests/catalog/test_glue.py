@@ -237,6 +237,16 @@ def test_a_partition_that_says_something_else_is_put_right_when_it_is_published_
     assert calls["BatchUpdatePartition"] == 1
 
 
+@pytest.mark.parametrize("first", [SIXTH, SEVENTH, date(2023, 8, 8)])
+def test_athena_looks_for_every_partition_that_there_is_whatever_the_first_date_is_now(
+    bucket: Bucket, database: Glue, client: Any, lake: Lake, first: date
+) -> None:
+    put(bucket, TABLE, SEVENTH, date(2023, 8, 9))
+    GlueCatalog(client, database.name, lake, first).published(TABLE, [SEVENTH])
+    range_of = database.table()["Parameters"]["projection.ingestion_date.range"]
+    assert range_of == f"{min(first, SEVENTH)},NOW"
+
+
 def test_what_others_wrote_beside_it_stays(
     bucket: Bucket, database: Glue, client: Any, catalog: GlueCatalog, lake: Lake
 ) -> None:
