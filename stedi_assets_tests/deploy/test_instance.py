@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import dagster as dg
 import pytest
 import yaml
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 
 from stedi_assets.checks import keys_of_checks
@@ -88,6 +90,25 @@ def test_the_instance_retries_runs_whose_process_was_lost_and_keeps_logs_in_the_
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert instance.run_monitoring_enabled
         assert not instance.telemetry_enabled
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1"])
+def test_links_to_logs_are_signed_as_a_bucket_that_is_encrypted_by_kms_wants_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    """By version 4, which boto3 leaves to settings in the oldest regions."""
+    (name,) = re.findall(r"AWS_CONFIG_FILE=/opt/dagster/(\S+)", IMAGE.read_text())
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(IMAGE.with_name(name)))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has read another file
+    with instance_of(home) as instance:
+        logs = instance.compute_log_manager
+        assert isinstance(logs, S3ComputeLogManager)
+        monkeypatch.setattr(logs, "is_capture_complete", lambda _: True)
+        link = logs.download_url_for_type(["a run", "compute_logs", "a step"], ComputeIOType.STDOUT)
+    assert link
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link
 
 
 @pytest.mark.parametrize("batch_size", ["0", "1000"])
