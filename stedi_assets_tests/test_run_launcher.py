@@ -111,7 +111,7 @@ def server(**where: str) -> Iterator[None]:
                     time.sleep(0.1)
             yield
         finally:
-            process.terminate()
+            process.kill()  # asked to end as it begins to serve, it can go on for ever
 
 
 def test_a_run_that_the_server_at_a_socket_does_not_know_is_left_alone(

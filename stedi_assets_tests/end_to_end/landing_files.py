@@ -89,7 +89,7 @@ def partition_tags(first: str, last: str) -> dict[str, str]:
     }
 
 
-def resources_of(root: Path | str) -> dict[str, object]:
+def resources_of(root: Path) -> dict[str, object]:
     """The project's resources, over another lake than that of the environment."""
     lake = lake_resource.configured({"root": str(root)})
     return {**resources(), "lake": lake, IO_MANAGER_KEY: lake_io_manager}
