@@ -6,6 +6,7 @@ contract, publish. How tables are computed and where they lie, it asks others.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import cached_property
@@ -17,7 +18,7 @@ import ibis.expr.types as ir
 
 from stedi_assets import contract
 from stedi_assets.assets.definitions import DEFINITIONS, needs_of
-from stedi_assets.catalog.catalog import Catalog
+from stedi_assets.catalog.catalog import Catalog, CatalogError
 from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
@@ -45,6 +46,7 @@ class LakeIOManager(dg.IOManager):
         self.catalog = catalog
         self._known: dict[str, dict[date, Partition]] = {}
         self._made: set[tuple[str, date]] = set()
+        self._catalog_failed = False
 
     def load_input(self, context: dg.InputContext) -> ir.Table | pd.DataFrame:
         """The partitions that the step needs: an Ibis table, or a DataFrame if annotated so."""
@@ -74,7 +76,6 @@ class LakeIOManager(dg.IOManager):
 
         Raises:
             BrokenContractError: a partition breaks the registry's rules; nothing is published.
-            CatalogError: all is published, but the catalog does not know it yet.
         """
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
@@ -89,7 +90,23 @@ class LakeIOManager(dg.IOManager):
                 context.log_event(
                     dg.AssetMaterialization(context.asset_key, None, figures, partition)
                 )
-        self.catalog.published(table, staged.files)
+        self._tell_catalog(context, table, staged.files)
+
+    def _tell_catalog(
+        self, context: dg.OutputContext, table: Table, published: Collection[date]
+    ) -> None:
+        """Tell the catalog of partitions, unless it has failed in this run.
+
+        That it fails is no reason not to make the tables that follow. It may be slow to fail, and
+        the reconciliation after every run tells it all, and fails if it cannot.
+        """
+        if self._catalog_failed:
+            return
+        try:
+            self.catalog.published(table, published)
+        except CatalogError as error:
+            self._catalog_failed = True
+            context.log.warning(str(error))
 
     def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
         """Write the partitions of the run, and those that it restates, into finished files."""

@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import TYPE_CHECKING
 
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+
+if TYPE_CHECKING:
+    from dagster._grpc.client import DagsterGrpcClient
 
 PROCESS = "stedi/process"
 """The tag of a run that no server started: the number of its process, and the machine's name."""
@@ -37,21 +41,30 @@ class WatchfulRunLauncher(DefaultRunLauncher):
 
         It is, as long as the server that started it is; a run of `stedi run` has it in a tag.
         """
-        # Imported here, for every `stedi run` reads this module, and it takes a while.
-        from dagster._core.errors import DagsterUserCodeUnreachableError
-
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
-        if not client:
-            is_there = _is_there(run.tags.get(PROCESS, ""))
-        else:
-            # A server that is there has an eye on its runs by itself. Whether it knows this one
-            # says nothing: after a reload of the definitions, another answers in its place.
-            try:
-                client.ping("")
-                is_there = True
-            except DagsterUserCodeUnreachableError:
-                is_there = False
+        is_there = _has(client, run.run_id) if client else _is_there(run.tags.get(PROCESS, ""))
         return CheckRunHealthResult(WorkerStatus.RUNNING if is_there else WorkerStatus.NOT_FOUND)
+
+
+def _has(client: DagsterGrpcClient, run_id: str) -> bool:
+    """Whether the server that started a run is there, and has an eye on it by itself."""
+    # Imported here, for every `stedi run` reads this module, and it takes a while.
+    from dagster._core.errors import DagsterUserCodeUnreachableError
+    from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
+    from dagster._serdes import deserialize_value
+
+    try:
+        if client.socket:
+            # Whether it knows the run says nothing: after a reload of the definitions, another
+            # answers in its place. One that is started anew has a socket of its own.
+            client.ping("")
+            return True
+        # At a port, a container's server, which does not reload: one that does not know the run
+        # was started anew, and the run's process ended with the one before.
+        answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run_id))
+        return deserialize_value(answer, CanCancelExecutionResult).can_cancel
+    except DagsterUserCodeUnreachableError:
+        return False
 
 
 def _is_there(process: str) -> bool:

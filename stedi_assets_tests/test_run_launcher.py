@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -21,6 +22,7 @@ from stedi_assets.lake import open_lake
 from stedi_assets.run_launcher import PROCESS
 from stedi_assets_tests.end_to_end.landing_files import customer, land
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
+from stedi_assets_tests.end_to_end.test_dagster_dev import free_port
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,7 +42,7 @@ def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dag
 
 
 def health(
-    instance: dg.DagsterInstance, server: dict[str, str] | None, **tags: str
+    instance: dg.DagsterInstance, server: dict[str, str | int] | None, **tags: str
 ) -> WorkerStatus:
     """Of a run that has started, on that server."""
     if server:
@@ -85,19 +87,20 @@ def test_a_run_of_the_command_line_says_which_process_it_is(
 
 
 def test_a_run_whose_server_is_gone_is_gone(instance: dg.DagsterInstance, tmp_path: Path) -> None:
-    server = {"host": "localhost", "socket": str(tmp_path / "gone")}
-    assert health(instance, server) is WorkerStatus.NOT_FOUND
+    gone: dict[str, str | int] = {"host": "localhost", "socket": str(tmp_path / "gone")}
+    assert health(instance, gone) is WorkerStatus.NOT_FOUND
 
 
-def test_a_run_that_its_server_does_not_know_is_left_alone(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    """After a reload of the definitions another server answers, and the run goes on."""
-    socket = str(tmp_path / "socket")
-    command = [sys.executable, "-m", "dagster", "api", "grpc", "--socket", socket, "-m", __name__]
+@contextmanager
+def server(**where: str) -> Iterator[None]:
+    """A server of definitions that has started no run, at a socket or at a port."""
+    ((kind, value),) = where.items()
+    command = [sys.executable, "-m", "dagster", "api", "grpc", f"--{kind}", value, "-m", __name__]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         try:
-            client = DagsterGrpcClient(host="localhost", socket=socket)
+            client = DagsterGrpcClient(
+                host="localhost", socket=where.get("socket"), port=int(where.get("port", 0)) or None
+            )
             until = time.monotonic() + 60
             while True:
                 try:
@@ -106,7 +109,26 @@ def test_a_run_that_its_server_does_not_know_is_left_alone(
                 except dg.DagsterError:
                     assert time.monotonic() < until, "no server"
                     time.sleep(0.1)
-            server = {"host": "localhost", "socket": socket}
-            assert health(instance, server) is WorkerStatus.RUNNING
+            yield
         finally:
             process.kill()  # asked to end as it begins to serve, it can go on for ever
+
+
+def test_a_run_that_the_server_at_a_socket_does_not_know_is_left_alone(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """After a reload of the definitions another server answers, and the run goes on."""
+    path = str(tmp_path / "socket")
+    with server(socket=path):
+        there = health(instance, {"host": "localhost", "socket": path})
+        assert there is WorkerStatus.RUNNING
+
+
+def test_a_run_that_the_server_at_a_port_does_not_know_is_gone(
+    instance: dg.DagsterInstance,
+) -> None:
+    """A container that was started anew answers where the one before did."""
+    port = free_port()
+    with server(port=str(port)):
+        there = health(instance, {"host": "localhost", "port": port})
+        assert there is WorkerStatus.NOT_FOUND

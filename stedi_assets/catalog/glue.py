@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from threading import Lock
 from typing import Any, NoReturn, TypeVar
 
 import boto3
@@ -94,6 +95,7 @@ class GlueCatalog:
         self._first = first
         self._root = lake.storage.uri()
         self._tables: dict[str, _Described] | None = None
+        self._looking = Lock()
 
     def published(self, table: Table, days: Collection[date]) -> None:
         """See `Catalog`."""
@@ -123,18 +125,21 @@ class GlueCatalog:
 
     def _found(self) -> dict[str, _Described]:
         """The tables that Glue has, as they were when they were last looked at."""
-        if self._tables is None:
-            pages = self._client.get_paginator("get_tables").paginate(DatabaseName=self._database)
-            try:
-                self._tables = {
-                    found["Name"]: found for page in pages for found in page["TableList"]
-                }
-            except self._client.exceptions.EntityNotFoundException:
-                raise CatalogError(
-                    f"there is no database {self._database!r} in Glue. Make it, or set "
-                    "STEDI_GLUE_DATABASE to one that is there."
-                ) from None
-        return self._tables
+        # One at a time: what another thread looked up would hide what this one has made since.
+        with self._looking:
+            if self._tables is None:
+                paginator = self._client.get_paginator("get_tables")
+                pages = paginator.paginate(DatabaseName=self._database)
+                try:
+                    self._tables = {
+                        found["Name"]: found for page in pages for found in page["TableList"]
+                    }
+                except self._client.exceptions.EntityNotFoundException:
+                    raise CatalogError(
+                        f"there is no database {self._database!r} in Glue. Make it, or set "
+                        "STEDI_GLUE_DATABASE to one that is there."
+                    ) from None
+            return self._tables
 
     def _bring_forward(self, table: Table) -> bool:
         """Make Glue's table say what the registry does; returns whether it did not before."""
@@ -188,6 +193,8 @@ class GlueCatalog:
         version of this program may be writing as well.
         """
         columns = {column["Name"]: column for column in known}
+        # Partitions from before stay in the table when the first date is set to a later one.
+        first = min([self._first, *self._lake.partitions(table)])
         for column in table.columns:
             columns[column.name] = {
                 **columns.get(column.name, {}),
@@ -199,7 +206,7 @@ class GlueCatalog:
             "Name": table.name,
             "Description": table.description,
             "TableType": "EXTERNAL_TABLE",
-            "Parameters": {"EXTERNAL": "TRUE", **properties(self._root, table, self._first)},
+            "Parameters": {"EXTERNAL": "TRUE", **properties(self._root, table, first)},
             "PartitionKeys": [
                 {"Name": PARTITION, "Type": PARTITION_TYPE, "Comment": PARTITION_COMMENT}
             ],

@@ -1,6 +1,7 @@
 """What Glue is told of tables and partitions, against a server that speaks its language."""
 
 import json
+import logging
 import subprocess
 import sys
 import threading
@@ -13,18 +14,23 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import dagster as dg
 import pytest
 from botocore.exceptions import ClientError
+from moto.glue.exceptions import GlueClientError
+from moto.glue.models import GlueBackend
+from moto.glue.responses import GlueResponse
 
 from stedi_assets.catalog import glue
 from stedi_assets.catalog.catalog import CatalogError, NoCatalog
 from stedi_assets.catalog.glue import GlueCatalog
 from stedi_assets.catalog.hive import TYPES, comment
+from stedi_assets.definitions import defs
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.resources import open_catalog
 from stedi_assets.tables import TABLES, Column, Table
 from stedi_assets_tests.conftest import Bucket
-from stedi_assets_tests.end_to_end.landing_files import customer, phone
+from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, phone, resources_of
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 
 pytestmark = pytest.mark.long
@@ -231,6 +237,16 @@ def test_a_partition_that_says_something_else_is_put_right_when_it_is_published_
     assert calls["BatchUpdatePartition"] == 1
 
 
+@pytest.mark.parametrize("first", [SIXTH, SEVENTH, date(2023, 8, 8)])
+def test_athena_looks_for_every_partition_that_there_is_whatever_the_first_date_is_now(
+    bucket: Bucket, database: Glue, client: Any, lake: Lake, first: date
+) -> None:
+    put(bucket, TABLE, SEVENTH, date(2023, 8, 9))
+    GlueCatalog(client, database.name, lake, first).published(TABLE, [SEVENTH])
+    range_of = database.table()["Parameters"]["projection.ingestion_date.range"]
+    assert range_of == f"{min(first, SEVENTH)},NOW"
+
+
 def test_what_others_wrote_beside_it_stays(
     bucket: Bucket, database: Glue, client: Any, catalog: GlueCatalog, lake: Lake
 ) -> None:
@@ -426,23 +442,29 @@ def test_two_that_make_the_same_table_at_once_lose_no_column_and_no_partition(
     assert set(database.partitions()) == {"2023-08-06", "2023-08-07"}
 
 
-class Versioned:
-    """Refuses to update a table that is another version by now, as Glue does and moto does not."""
+@pytest.fixture
+def _as_strict_as_glue(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server refuse to update a table that is another version by now, as Glue does."""
+    lock = threading.Lock()
+    create, update = GlueBackend.create_table, GlueResponse.update_table
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def create_one(*of: Any, **more: Any) -> Any:
+        with lock:
+            return create(*of, **more)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+    def update_this(self: GlueResponse) -> Any:
+        of = self.parameters
+        with lock:
+            now = self.glue_backend.get_table(of["DatabaseName"], of["TableInput"]["Name"])
+            if now.as_dict()["VersionId"] != of["VersionId"]:
+                raise GlueClientError("ConcurrentModificationException", "Update table failed")
+            return update(self)
 
-    def update_table(self, *, VersionId: str, **of: Any) -> Any:  # noqa: N803 - as boto3 has it
-        now = self._client.get_table(DatabaseName=of["DatabaseName"], Name=of["TableInput"]["Name"])
-        if now["Table"]["VersionId"] != VersionId:
-            error = {"Code": "ConcurrentModificationException", "Message": "Update table failed"}
-            raise ClientError({"Error": error}, "UpdateTable")
-        return self._client.update_table(VersionId=VersionId, **of)
+    monkeypatch.setattr(GlueBackend, "create_table", create_one)
+    monkeypatch.setattr(GlueResponse, "update_table", update_this)
 
 
+@pytest.mark.usefixtures("_as_strict_as_glue")
 def test_two_that_bring_a_table_forward_at_once_lose_no_column(
     bucket: Bucket,
     database: Glue,
@@ -455,8 +477,8 @@ def test_two_that_bring_a_table_forward_at_once_lose_no_column(
     catalog.published(TABLE, [SIXTH])
     one = with_columns(monkeypatch, *TABLE.columns, ADDED)
     two = with_columns(monkeypatch, *TABLE.columns, replace(ADDED, name="added_by_another"))
-    slow = GlueCatalog(Versioned(client), database.name, lake, FIRST)
-    fast = GlueCatalog(Versioned(database.client), database.name, lake, FIRST)
+    slow = GlueCatalog(client, database.name, lake, FIRST)
+    fast = GlueCatalog(database.client, database.name, lake, FIRST)
     slow._found()  # before the other one changes it
     fast.published(two, [SIXTH])
     slow.published(one, [SIXTH])
@@ -483,27 +505,89 @@ def test_who_is_overtaken_every_time_says_so_in_the_end(
     assert len(tries) == 5
 
 
-def test_many_that_publish_at_once_lose_no_partition(
-    bucket: Bucket, database: Glue, lake: Lake
+def test_a_table_that_one_thread_makes_while_another_looks_at_all_of_them_is_not_forgotten(
+    bucket: Bucket, database: Glue, client: Any, catalog: GlueCatalog
 ) -> None:
-    days = [SIXTH + timedelta(days=n) for n in range(24)]
-    errors: list[Exception] = []
+    """Matching looks at several tables at once, and again at all where it was overtaken."""
+    put(bucket, TABLE, SIXTH)
+    others = TABLES["customer_landing"]
+    looking, made, looked = threading.Event(), threading.Event(), threading.Event()
+    first = [looking]
 
-    def publish(mine: list[date]) -> None:
-        try:
-            for day in mine:
-                put(bucket, TABLE, day)
-                GlueCatalog(database.client, database.name, lake, FIRST).published(TABLE, [day])
-        except Exception as error:
-            errors.append(error)
+    def while_looking(**_: object) -> None:
+        if first:
+            first.pop().set()
+            made.wait(1)
 
-    threads = [threading.Thread(target=publish, args=(days[n::4],)) for n in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert errors == []
+    def after_looking(params: dict[str, Any], **_: object) -> None:
+        if others.name.encode() in params["body"]:
+            looked.set()
+
+    def while_making(params: dict[str, Any], **_: object) -> None:
+        if TABLE.name.encode() in params["body"]:
+            made.set()
+            looked.wait(1)
+
+    client.meta.events.register("after-call.glue.GetTables", while_looking)
+    client.meta.events.register("before-call.glue.CreateTable", after_looking)
+    client.meta.events.register("before-call.glue.GetPartitions", while_making)
+    other = threading.Thread(target=catalog.published, args=(others, [SIXTH]))
+    other.start()
+    assert looking.wait(10)
+    catalog.published(TABLE, [SIXTH])
+    other.join()
+    assert list(database.partitions()) == ["2023-08-06"]
+
+
+A_PROCESS = """
+import sys
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from stedi_assets.lake import open_lake
+from stedi_assets.resources import open_catalog
+from stedi_assets.tables import TABLES, Column
+
+root, database, cache, name, column, *days = sys.argv[1:]
+table = TABLES[name]
+if column:
+    table = TABLES[name] = replace(table, columns=(*table.columns, Column(column, "int64", "New.")))
+lake = open_lake(root, Path(cache))
+catalog = open_catalog(lake, database)
+print("ready", flush=True)
+sys.stdin.readline()
+for day in map(date.fromisoformat, days):
+    staged = Path(cache, f"{column}{day}")
+    staged.write_text("{}")
+    lake.publish(table, day, staged)
+    catalog.published(table, [day])
+"""
+
+
+@pytest.mark.usefixtures("_as_strict_as_glue")
+def test_processes_of_several_versions_that_publish_at_once_lose_no_partition_and_no_column(
+    bucket: Bucket, database: Glue, catalog: GlueCatalog, tmp_path: Path
+) -> None:
+    days = [SIXTH + timedelta(days=n) for n in range(12)]
+    added = ["", "added_by_one", "added_by_another"]
+    processes = []
+    for n, column in enumerate(added):
+        cache = tmp_path / f"cache {n}"
+        cache.mkdir()
+        mine = [day.isoformat() for day in days[n :: len(added)]]
+        of = [f"s3://{bucket.name}/lake", database.name, str(cache), TABLE.name, column]
+        command = [sys.executable, "-W", "ignore", "-c", A_PROCESS, *of, *mine]
+        pipe = subprocess.PIPE
+        processes.append(subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+    for process in processes:
+        assert process.stdout
+        assert process.stdout.readline() == "ready\n"
+    assert [process.communicate("go\n")[1] for process in processes] == [""] * len(added)
+    assert set(added[1:]) < database.columns().keys()
     assert sorted(database.partitions()) == [day.isoformat() for day in days]
+    catalog.match()  # as the reconciliation after runs
+    for stored in database.partitions().values():
+        assert {c["Name"]: c["Type"] for c in stored["Columns"]} == database.columns()
 
 
 # Settings and errors.
@@ -555,31 +639,35 @@ def test_a_server_that_is_not_there_is_an_error_that_says_that_the_lake_is_whole
 # Runs.
 
 
-def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
-    bucket: Bucket, database: Glue, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def landed(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The address of a lake with landing files of one date."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
-    lake = f"s3://{bucket.name}/lake"
     for source, record in {
         "customer": customer("ann@test.com", "s"),
         "accelerometer": phone("ann@test.com", 1),
     }.items():
         key = f"lake/{source}/landing/ingestion_date=2023-08-06/file.json"
         bucket.put(key, json.dumps(record).encode())
+    return f"s3://{bucket.name}/lake"
 
-    failed = stedi(lake, "run", STEDI_GLUE_DATABASE="no_such_database")
-    assert failed.returncode == 1
-    assert "there is no database 'no_such_database' in Glue" in failed.stdout
-    published = [key for key in bucket.keys if key.endswith("part-0.parquet")]
-    assert any("customer/curated/ingestion_date=2023-08-06" in key for key in published)
 
-    failed = stedi(lake, "run", STEDI_GLUE_DATABASE="no_such_database")
-    assert failed.returncode == 1
-    assert failed.stderr.startswith("Error: there is no database 'no_such_database' in Glue")
-    assert failed.stderr.count("\n") == 1
+def published(bucket: Bucket) -> set[str]:
+    """The keys of the partitions in the lake."""
+    return {key for key in bucket.keys if key.endswith("part-0.parquet")}
 
-    told = succeeded(stedi(lake, "run", STEDI_GLUE_DATABASE=database.name))
+
+def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
+    bucket: Bucket, database: Glue, landed: str
+) -> None:
+    for _ in range(2):
+        failed = stedi(landed, "run", STEDI_GLUE_DATABASE="no_such_database")
+        assert failed.returncode == 1
+        assert failed.stderr.startswith("Error: there is no database 'no_such_database' in Glue")
+        assert failed.stderr.count("\n") == 1
+
+    told = succeeded(stedi(landed, "run", STEDI_GLUE_DATABASE=database.name))
     assert told.startswith("All tables are up to date.\n")
     tables = database.client.get_tables(DatabaseName=database.name)["TableList"]
     in_glue = {
@@ -587,10 +675,47 @@ def test_a_run_tells_glue_and_what_it_could_not_tell_the_next_one_does(
         for table in tables
         for partition in database.partitions(table["Name"]).values()
     }
-    assert in_glue == {f"s3://{bucket.name}/{key}" for key in published}
+    assert in_glue == {f"s3://{bucket.name}/{key}" for key in published(bucket)}
 
     key = "lake/customer/landing/ingestion_date=2023-08-07/file.json"
     bucket.put(key, json.dumps(customer("bob@test.com", "t")).encode())
-    succeeded(stedi(lake, "run", STEDI_GLUE_DATABASE=database.name))
+    succeeded(stedi(landed, "run", STEDI_GLUE_DATABASE=database.name))
     assert list(database.partitions("customer_landing")) == ["2023-08-06", "2023-08-07"]
     assert list(database.partitions("customer_trusted")) == ["2023-08-06", "2023-08-07"]
+
+
+def job(name: str, lake: str) -> dg.JobDefinition:
+    """A job of the project's over a lake, as Dagster's servers run it."""
+    here = dg.Definitions(
+        assets=defs.assets,
+        asset_checks=defs.asset_checks,
+        jobs=defs.jobs,
+        resources=resources_of(lake),
+        executor=defs.executor,
+    )
+    return here.resolve_job_def(name)
+
+
+def test_a_run_makes_and_tells_of_every_table_where_glue_fails_and_the_reconciliation_fails(
+    bucket: Bucket, landed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEDI_GLUE_DATABASE", "no_such_database")
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job("bring_up_to_date", landed).execute_in_process(
+            partition_key="2023-08-06", instance=instance, run_config=QUIET
+        )
+        assert result.success
+        for name in TABLES:
+            assert instance.get_latest_materialization_event(dg.AssetKey(name)), name
+        warnings = [
+            entry.user_message
+            for entry in instance.all_logs(result.run_id)
+            if entry.level == logging.WARNING
+        ]
+    assert len(published(bucket)) == len(TABLES)
+    (warning,) = warnings
+    assert warning.startswith("there is no database 'no_such_database' in Glue")
+    result = job("reconcile", landed).execute_in_process(run_config=QUIET, raise_on_error=False)
+    assert not result.success
+    (error,) = (event.step_failure_data.error for event in result.get_step_failure_events())
+    assert "there is no database 'no_such_database' in Glue" in str(error)

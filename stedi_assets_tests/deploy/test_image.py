@@ -52,13 +52,11 @@ def requirements(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def test_every_image_that_it_starts_from_has_a_tag_that_stays(
-    instructions: list[Instruction],
-) -> None:
+def test_every_stage_starts_from_one_and_the_same_image(instructions: list[Instruction]) -> None:
     images = [i.text.split()[0] for i in instructions if i.name == "FROM"]
-    assert images
-    for image in images:
-        assert re.fullmatch(r"[a-z]+:\d+\.\d+-slim-[a-z]+", image)
+    assert len(images) == 2
+    (image,) = set(images)
+    assert re.fullmatch(r"python:3\.13\.\d+-slim-[a-z]+@sha256:[0-9a-f]{64}", image)
 
 
 def test_it_does_not_run_as_root(instructions: list[Instruction]) -> None:

@@ -1,17 +1,23 @@
 """The Dagster instance of a server, deploy/aws/dagster.yaml, over a real PostgreSQL."""
 
+import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import boto3
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.compute_log_manager import ComputeIOType
 from dagster_aws.s3.compute_log_manager import S3ComputeLogManager
 
 from stedi_assets.checks import keys_of_checks
@@ -29,6 +35,8 @@ pytestmark = pytest.mark.long
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ROOT / "deploy" / "aws" / "dagster.yaml"
+IMAGE = SETTINGS.with_name("Dockerfile")
+SUCCESS = dg.DagsterRunStatus.SUCCESS
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +90,25 @@ def test_the_instance_retries_runs_whose_process_was_lost_and_keeps_logs_in_the_
         assert not instance.run_retries_retry_on_asset_or_op_failure
         assert instance.run_monitoring_enabled
         assert not instance.telemetry_enabled
+
+
+@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1", "eu-central-1"])
+def test_links_to_logs_are_signed_as_a_bucket_that_is_encrypted_by_kms_wants_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, region: str
+) -> None:
+    """By version 4, which boto3 leaves to settings in the oldest regions."""
+    (name,) = re.findall(r"AWS_CONFIG_FILE=/opt/dagster/(\S+)", IMAGE.read_text())
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(IMAGE.with_name(name)))
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # which has read another file
+    with instance_of(home) as instance:
+        logs = instance.compute_log_manager
+        assert isinstance(logs, S3ComputeLogManager)
+        monkeypatch.setattr(logs, "is_capture_complete", lambda _: True)
+        link = logs.download_url_for_type(["a run", "compute_logs", "a step"], ComputeIOType.STDOUT)
+    assert link
+    assert "X-Amz-Algorithm=AWS4-HMAC-SHA256" in link
 
 
 @pytest.mark.parametrize("batch_size", ["0", "1000"])
@@ -157,42 +184,97 @@ def run_dates(run: dg.DagsterRun) -> list[str]:
     return [run.tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")]
 
 
-@pytest.mark.long
-def test_the_servers_of_the_image_run_what_lands_and_log_it_in_the_bucket(
-    home: Path, lake: Lake, bucket: Bucket
-) -> None:
-    """The code location and the daemon, each a process, as their containers start them."""
-    port = str(free_port())
-    workspace = SETTINGS.with_name("workspace.yaml").read_text().replace("4000", port)
-    (home / "workspace.yaml").write_text(workspace)
-    write_sample(lake.storage.root, customers=12, days=2)
-    environment = {
-        **os.environ,
-        "STEDI_LAKE": str(lake.storage.root),
-        "STEDI_CODE_HOST": "localhost",
-    }
-    dagster = [sys.executable, "-m", "dagster"]
-    server = ["code-server", "start", "-h", "localhost", "-p", port, "-m"]
-    processes = [
-        subprocess.Popen([*dagster, *server, "stedi_assets.definitions"], cwd=ROOT, env=environment)
-    ]
-    health = [*dagster, "api", "grpc-health-check", "-p", port]
-    try:
+class Servers:
+    """The code location and the daemon over a lake, each a process, as their containers start them.
+
+    The code location's is that of the image, but for its port.
+    """
+
+    def __init__(self, home: Path, lake: Lake) -> None:
+        self.home = home
+        self.port = str(free_port())
+        workspace = SETTINGS.with_name("workspace.yaml").read_text().replace("4000", self.port)
+        (home / "workspace.yaml").write_text(workspace)
+        self.environment = {
+            **os.environ,
+            "STEDI_LAKE": str(lake.storage.root),
+            "STEDI_CODE_HOST": "localhost",
+        }
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self, module: str, *arguments: str, cwd: Path) -> "subprocess.Popen[bytes]":
+        """A process, which leads a group of all that it starts."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            cwd=cwd,
+            env=self.environment,
+            start_new_session=True,
+        )
+        self.processes.append(process)
+        return process
+
+    def start_code(self) -> "subprocess.Popen[bytes]":
+        (line,) = re.findall(r"^CMD (.*)$", IMAGE.read_text(), re.MULTILINE)
+        program, *arguments = json.loads(
+            line.replace("4000", self.port).replace("0.0.0.0", "localhost")
+        )
+        assert program == "dagster"
+        process = self.start("dagster", *arguments, cwd=ROOT)
+        health = [sys.executable, "-m", "dagster", "api", "grpc-health-check", "-p", self.port]
         wait_until(lambda: subprocess.run(health, capture_output=True).returncode == 0)
-        daemon = [sys.executable, "-m", "dagster._daemon", "run", "-w", "workspace.yaml"]
-        processes.append(subprocess.Popen(daemon, cwd=home, env=environment))
-        with instance_of(home) as instance:
-            succeeded_runs = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
-            wait_until(lambda: len(instance.get_runs(succeeded_runs)) >= 2)
-            assert {run.job_name for run in instance.get_runs()} == {
-                "bring_up_to_date",
-                "reconcile",
-            }
-        wait_until(lambda: any(key.startswith("dagster/storage/") for key in bucket.keys))
-    finally:
-        for process in reversed(processes):
-            process.terminate()
-            process.wait(60)
+        return process
+
+    def start_daemon(self) -> None:
+        self.start("dagster._daemon", "run", "-w", "workspace.yaml", cwd=self.home)
+
+
+@pytest.fixture
+def servers(home: Path, lake: Lake) -> Iterator[Servers]:
+    made = Servers(home, lake)
+    yield made
+    for process in reversed(made.processes):
+        process.terminate()
+        process.wait(60)
+
+
+def test_the_servers_of_the_image_run_what_lands_and_log_it_in_the_bucket(
+    home: Path, lake: Lake, bucket: Bucket, servers: Servers
+) -> None:
+    write_sample(lake.storage.root, customers=12, days=2)
+    servers.start_code()
+    servers.start_daemon()
+    with instance_of(home) as instance:
+        succeeded_runs = dg.RunsFilter(statuses=[dg.DagsterRunStatus.SUCCESS])
+        wait_until(lambda: len(instance.get_runs(succeeded_runs)) >= 2)
+        assert {run.job_name for run in instance.get_runs()} == {"bring_up_to_date", "reconcile"}
+    wait_until(lambda: any(key.startswith("dagster/storage/") for key in bucket.keys))
+
+
+def test_a_run_that_ended_with_its_container_is_started_again_in_the_next_one(
+    home: Path, lake: Lake, servers: Servers
+) -> None:
+    """It has the only place in the queue, and the server that answers now is not the one it had."""
+    write_sample(lake.storage.root, customers=12, days=2)
+    code = servers.start_code()
+    servers.start_daemon()
+    with instance_of(home) as instance:
+
+        def runs(status: dg.DagsterRunStatus) -> list[dg.DagsterRun]:
+            return list(instance.get_runs(dg.RunsFilter(statuses=[status])))
+
+        with lake.writing():  # so that no run can end
+            wait_until(lambda: bool(runs(dg.DagsterRunStatus.STARTED)))
+            (lost,) = runs(dg.DagsterRunStatus.STARTED)
+            assert instance.run_launcher.check_run_worker_health(lost).status is (
+                WorkerStatus.RUNNING
+            )
+            os.killpg(code.pid, signal.SIGKILL)
+            code.wait(60)
+            servers.start_code()
+        wait_until(lambda: lost.run_id in {run.root_run_id for run in runs(SUCCESS)})
+        found = instance.get_run_by_id(lost.run_id)
+        assert found
+        assert found.status is dg.DagsterRunStatus.FAILURE
 
 
 def wait_until(came: Callable[[], bool]) -> None:

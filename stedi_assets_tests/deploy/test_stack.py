@@ -8,19 +8,23 @@ import ast
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import boto3
 import pytest
 from cfnlint.api import lint_file
 from cfnlint.decode import cfn_yaml
+from dagster_aws import athena
+from dagster_aws.s3 import compute_log_manager
 
+from stedi_assets.catalog import glue
 from stedi_assets.lake import s3
 from stedi_assets.privacy.suppression import FOLDER as ERASURES
 from stedi_assets.tables import TABLES, Source, Table, Zone
@@ -328,21 +332,30 @@ NEEDS = {
 """What the operations of boto3 that the package may call need, with or without a version."""
 
 
-def operations() -> Iterator[str]:
-    """The operations of S3 that the package calls."""
-    for node in ast.walk(ast.parse(Path(s3.__file__).read_text())):
+def operations(module: ModuleType) -> set[str]:
+    """The operations of boto3 that a module calls."""
+    found = set()
+    for node in ast.walk(ast.parse(Path(str(module.__file__)).read_text())):
         match node:
             case ast.Call(ast.Attribute(_, "_pages" | "get_paginator"), [ast.Constant(name), *_]):
-                yield name
-            case ast.Call(ast.Attribute(ast.Attribute(_, "_client"), name)):
-                yield name
+                found.add(name)
+            case ast.Call(ast.Attribute(ast.Attribute(_, client), name)) if client in CLIENTS:
+                found.add(name)
             case ast.Call(ast.Attribute(ast.Name("transfer"), name)):
-                yield name
+                found.add(name)
+    return found - {"get_paginator"}
+
+
+CLIENTS = ("_client", "_s3_session", "client")
+
+
+def as_action(service: str, operation: str) -> str:
+    return f"{service}:{operation.replace('_', '')}"
 
 
 @pytest.mark.parametrize("role", KEEPERS)
 def test_who_keeps_the_lake_may_do_what_the_package_calls(role: str) -> None:
-    called = set(operations()) - {"get_paginator"}
+    called = operations(s3)
     assert {"delete_object", "head_object", "list_object_versions", "upload"} <= called
     assert called <= NEEDS.keys(), "say above what it needs, and allow it in the template"
     for name in called:
@@ -351,18 +364,57 @@ def test_who_keeps_the_lake_may_do_what_the_package_calls(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", KEEPERS)
-def test_who_keeps_the_lake_keeps_its_tables_in_glue_and_no_others(role: str) -> None:
-    for name in ("customer_landing", "customer_rejects", "machine_learning_curated"):
-        for action in ("CreateTable", "UpdateTable", "BatchCreatePartition", "DeletePartition"):
-            assert rights(role).allow(f"glue:{action}", glue_table(name))
+def test_who_keeps_the_lake_may_do_in_glue_what_the_package_calls_and_what_athena_reads(
+    role: str,
+) -> None:
+    called = {as_action("glue", name) for name in operations(glue)}
+    assert {"glue:createtable", "glue:batchupdatepartition", "glue:getpartitions"} <= called
+    for name in TABLES:
+        for resource in (glue_table(name), f"{GLUE}:database/stedi", f"{GLUE}:catalog"):
+            may = {action for action in actions("glue") if rights(role).allow(action, resource)}
+            assert may == called | {"glue:getdatabase", "glue:getpartition"}
     for resource in (f"{GLUE}:table/other/customer_landing", f"{GLUE}:database/other"):
         assert not any(rights(role).allow(action, resource) for action in actions("glue"))
+    of_default = f"{GLUE}:table/default/customer_landing"
+    assert not any(rights(role).allow(action, of_default) for action in actions("glue"))
 
 
-def test_the_pipeline_keeps_what_runs_print() -> None:
-    printed = "arn:aws:s3:::resultsbucket/dagster/storage/run/compute_logs/a.err"
-    for action in ("GetObject", "PutObject", "DeleteObject"):
-        assert rights("PipelineRole").allow(f"s3:{action}", printed)
+@pytest.mark.parametrize("role", KEEPERS)
+def test_who_keeps_the_lake_may_count_in_athena(role: str) -> None:
+    template = Template()
+    (group,) = (
+        of for of in template.of_type("Athena::WorkGroup").values() if "pipeline" in of["Name"]
+    )
+    called = operations(athena.resources)
+    assert called == {"start_query_execution", "get_query_execution"}
+    for name in called:
+        workgroup = f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/{group['Name']}"
+        assert rights(role).allow(as_action("athena", name), workgroup)
+    place = group["WorkGroupConfiguration"]["ResultConfiguration"]["OutputLocation"]
+    for action in ("s3:GetObject", "s3:PutObject"):
+        assert rights(role).allow(action, f"arn:aws:s3:::{place.removeprefix('s3://')}query.csv")
+
+
+LOG = "arn:aws:s3:::resultsbucket/dagster/storage/run/compute_logs/a.err"
+LOGS_NEED = {
+    "delete_objects": ["s3:DeleteObject"],
+    "download_fileobj": ["s3:GetObject"],
+    "generate_presigned_url": ["s3:GetObject"],
+    "head_object": ["s3:GetObject"],
+    "list_objects": [],
+    "list_objects_v2": [],
+    "upload_fileobj": ["s3:PutObject", "s3:AbortMultipartUpload"],
+}
+
+
+def test_the_pipeline_alone_keeps_what_runs_print() -> None:
+    assert operations(compute_log_manager) == LOGS_NEED.keys()
+    needed = {action for of_one in LOGS_NEED.values() for action in of_one}
+    for action in needed:
+        assert rights("PipelineRole").allow(action, LOG), action
+        assert not rights("PrivacyOfficerRole").allow(action, LOG), action
+    bucket = "arn:aws:s3:::resultsbucket"
+    assert rights("PipelineRole").allow("s3:ListBucket", bucket, s3_prefix="dagster/storage/run")
 
 
 @pytest.mark.parametrize("role", ["DataScientistRole", *KEEPERS])
