@@ -21,8 +21,7 @@ import pytest
 from cfnlint.api import lint_file
 from cfnlint.decode import cfn_yaml
 
-from stedi_assets.lake import s3
-from stedi_assets.privacy.suppression import FOLDER as ERASURES
+from stedi_assets.lake import ERASURES, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
 pytestmark = pytest.mark.long
