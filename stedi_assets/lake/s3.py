@@ -367,6 +367,7 @@ def _told(uri: str, endpoint: str, bucket: str) -> Iterator[None]:
         ) from None
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
+        said = str(error).rstrip(".")
         if code in _GONE:
             raise GoneError(_REPLACED.format(uri)) from None
         if code == "NoSuchUpload":
@@ -381,15 +382,15 @@ def _told(uri: str, endpoint: str, bucket: str) -> Iterator[None]:
             )
         elif code in _DENIED:
             problem = (
-                f"access denied: {error}. Give whoever the credentials are for the right to list, "
+                f"access denied: {said}. Give whoever the credentials are for the right to list, "
                 f"read, write and delete objects of the bucket {bucket!r}, or set AWS_PROFILE or "
                 "AWS_ACCESS_KEY_ID to somebody who has it."
             )
         elif code in _NOT_KNOWN:
-            problem = f"the credentials are not valid (any more): {error}. {log_in}"
+            problem = f"the credentials are not valid (any more): {said}. {log_in}"
         elif error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
             problem = (
-                f"{endpoint} is overloaded or out of order: {error}. Nothing is lost: wait some "
+                f"{endpoint} is overloaded or out of order: {said}. Nothing is lost: wait some "
                 "minutes, then do it again."
             )
         else:
