@@ -16,6 +16,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
 )
+from dagster_shared.error import SerializableErrorInfo
 
 from stedi_assets.checks import keys_of_checks, up_to_date
 from stedi_assets.dates import Stretch
@@ -165,11 +166,11 @@ class _Narrator:
                     self.tell_finding(evaluation)
             case dg.DagsterEventType.STEP_FAILURE:
                 error = event.step_failure_data.error
-                while error is not None and error.cause is not None:
-                    error = error.cause
-                self.tell(
-                    f"  ERROR: step {event.step_key} failed: {error and error.message.strip()}"
-                )
+                self.tell(f"  ERROR: step {event.step_key} failed: {_root_of(error)}")
+            case dg.DagsterEventType.RUN_FAILURE:
+                failure = event.job_failure_data
+                if not failure.first_step_failure_event:  # else it is told already
+                    self.tell(f"  ERROR: the run could not begin: {_root_of(failure.error)}")
 
     def tell_finding(self, evaluation: dg.AssetCheckEvaluation) -> None:
         """Tell of a check, if it did not pass."""
@@ -181,3 +182,10 @@ class _Narrator:
             f"  {'ERROR' if is_error else 'warning'}: {evaluation.asset_key.to_user_string()}, "
             f"check {evaluation.check_name}: {evaluation.description}"
         )
+
+
+def _root_of(error: SerializableErrorInfo | None) -> str | None:
+    """What an error's last cause says."""
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else None

@@ -1,6 +1,14 @@
 """Where tables live: paths, storage, and publishing whole partitions."""
 
-from stedi_assets.lake.lake import Lake, open_lake
+from stedi_assets.lake.lake import ERASURES, Lake, open_lake
 from stedi_assets.lake.storage import LocalStorage, Storage, StorageError, StoredFile
 
-__all__ = ["Lake", "LocalStorage", "Storage", "StorageError", "StoredFile", "open_lake"]
+__all__ = [
+    "ERASURES",
+    "Lake",
+    "LocalStorage",
+    "Storage",
+    "StorageError",
+    "StoredFile",
+    "open_lake",
+]

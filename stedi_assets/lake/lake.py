@@ -14,7 +14,14 @@ from pathlib import Path
 from stedi_assets.lake.storage import LocalStorage, Storage, StoredFile
 from stedi_assets.tables import PARTITION, TABLES, Source, Table
 
+ERASURES = "erasures"
+"""The folder of what was erased."""
+
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
+
+_OWN = ("_", f"{ERASURES}/", *(f"{table.path}/" for table in TABLES.values()))
+"""How the keys begin that only who has the lake for writing publishes. Those of landing files are
+not among them: their producers upload when they like."""
 
 
 class Lake:
@@ -81,6 +88,7 @@ class Lake:
     def writing(self) -> Iterator[None]:
         """Held by the one process that publishes; others wait for it."""
         with self.storage.writing():
+            self.storage.abort_uploads(lambda key: key.startswith(_OWN))
             self._listed = {}
             try:
                 yield

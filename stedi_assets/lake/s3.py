@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from botocore.exceptions import (
     BotoCoreError,
     ClientError,
     CredentialRetrievalError,
+    FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
     NoCredentialsError,
@@ -55,6 +56,7 @@ _IN_USE = 24 * 3600
 
 _ATTEMPTS = 8
 _AT_ONCE = 8
+_LARGEST_PUT = 5 << 30
 _DELIVERED = "stedi-delivered"
 _NOTE = "stedi-note-"
 _UPLOAD = "stedi-upload"
@@ -185,13 +187,16 @@ class S3Storage(LocalFolder):
                     time.sleep(random.uniform(0, 0.05 * 2**attempt))
 
     def _read(self, file: StoredFile, copy: IO[bytes]) -> None:
+        uri = self.uri(file.key)
         answer = self._client.get_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
+        if _version(answer) != file.version:  # not every server looks at what has to match
+            raise GoneError(_REPLACED.format(uri))
         try:
             shutil.copyfileobj(answer["Body"], copy, 1 << 20)
-        except (IncompleteReadError, HTTPClientError) as error:
-            raise BrokenOffError(
-                f"{self.uri(file.key)}: reading it broke off: {error}. Try again."
-            ) from None
+        except (FlexibleChecksumError, HTTPClientError, IncompleteReadError) as error:
+            raise BrokenOffError(f"{uri}: reading it broke off: {error}. Try again.") from None
+        if (came := copy.tell()) != file.size:
+            raise BrokenOffError(f"{uri}: of {file.size:,} bytes {came:,} came. Try again.")
 
     def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
         """See `Storage`: the object's metadata, of which a copy is in the cache, too."""
@@ -224,16 +229,21 @@ class S3Storage(LocalFolder):
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
     ) -> None:
-        """See `Storage`. A large file goes up in parts, which are no object before the last."""
+        """See `Storage`. A large file goes up in parts, which are no object before the last.
+
+        A landing file goes up as a whole if S3 takes it so: of parts that a killed process left
+        nobody could tell whether a producer is still at them.
+        """
+        config = TransferConfig(multipart_threshold=_LARGEST_PUT) if delivered else TransferConfig()
         metadata = {_UPLOAD: uuid.uuid4().hex}
         metadata |= {f"{_NOTE}{name}": note for name, note in (notes or {}).items()}
         if delivered:
             metadata[_DELIVERED] = str(int(delivered.timestamp() * 1000))
-        with self._told(key), create_transfer_manager(self._client, TransferConfig()) as transfer:
+        with self._told(key), create_transfer_manager(self._client, config) as transfer:
             transfer.upload(
                 str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
             ).result()
-        with suppress(GoneError), self._told(key):
+        with suppress(StorageError), self._told(key):  # if in doubt, it is fetched when needed
             head = self._client.head_object(**self._at(key))
             if head["Metadata"] == metadata:  # else somebody else has replaced it already
                 path = self._cached(_described(key, head))
@@ -279,6 +289,17 @@ class S3Storage(LocalFolder):
                 marks += [mark for mark in page.get("DeleteMarkers", []) if mark["Key"] == key]
             for mark in marks:
                 self._client.delete_object(**self._at(file.key), VersionId=mark["VersionId"])
+
+    def abort_uploads(self, is_left: Callable[[str], bool]) -> None:
+        """See `Storage`."""
+        for page in self._pages("list_multipart_uploads", ""):
+            for found in page.get("Uploads", []):
+                key = found["Key"].removeprefix(self._prefix)
+                if is_left(key):
+                    with suppress(GoneError), self._told(key):
+                        self._client.abort_multipart_upload(
+                            **self._at(key), UploadId=found["UploadId"]
+                        )
 
     def forget_cached(self) -> None:
         """See `Storage`."""
@@ -357,9 +378,11 @@ def _version(answer: Any) -> str:
     return str(answer["ETag"]).strip('"')
 
 
+_REPLACED = "{} was replaced or removed after it was listed: try again"
 _GONE = {"404", "NoSuchKey", "NoSuchVersion", "412", "PreconditionFailed"}
 _DENIED = {"403", "AccessDenied", "AllAccessDisabled"}
 _NOT_KNOWN = {
+    "400",  # to HEAD, to which S3 answers without a word
     "ExpiredToken",
     "InvalidAccessKeyId",
     "InvalidToken",
@@ -402,9 +425,13 @@ def _told(uri: str, endpoint: str, bucket: str) -> Iterator[None]:
         ) from None
     except ClientError as error:
         code = str(error.response.get("Error", {}).get("Code", ""))
+        said = str(error).rstrip(".")
         if code in _GONE:
+            raise GoneError(_REPLACED.format(uri)) from None
+        if code == "NoSuchUpload":
             raise GoneError(
-                f"{uri} was replaced or removed after it was listed: try again"
+                f"{uri}: its upload was ended by somebody else, as a run on another machine does "
+                "when it begins. See to it that only one machine writes the lake, then run again."
             ) from None
         if code == "NoSuchBucket":
             problem = (
@@ -413,12 +440,17 @@ def _told(uri: str, endpoint: str, bucket: str) -> Iterator[None]:
             )
         elif code in _DENIED:
             problem = (
-                f"access denied: {error}. Give whoever the credentials are for the right to list, "
+                f"access denied: {said}. Give whoever the credentials are for the right to list, "
                 f"read, write and delete objects of the bucket {bucket!r}, or set AWS_PROFILE or "
                 "AWS_ACCESS_KEY_ID to somebody who has it."
             )
         elif code in _NOT_KNOWN:
-            problem = f"the credentials are not valid (any more): {error}. {log_in}"
+            problem = f"the credentials are not valid (any more): {said}. {log_in}"
+        elif error.response["ResponseMetadata"]["HTTPStatusCode"] >= 500:
+            problem = (
+                f"{endpoint} is overloaded or out of order: {said}. Nothing is lost: wait some "
+                "minutes, then do it again."
+            )
         else:
             problem = str(error)
         raise StorageError(f"{uri}: {problem}") from None

@@ -9,7 +9,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -129,6 +129,13 @@ class Storage(Protocol):
 
     def remove_version(self, file: StoredFile) -> None:
         """Remove one of `old_versions` for good, and with the last one that the file ever was."""
+
+    def abort_uploads(self, is_left: Callable[[str], bool]) -> None:
+        """Discard what killed processes had stored of a file that they were publishing.
+
+        Args:
+            is_left: whether nobody publishes a key now.
+        """
 
     def forget_cached(self) -> None:
         """Remove all local copies of files; they are fetched again when they are needed."""
@@ -257,6 +264,9 @@ class LocalStorage(LocalFolder):
 
     def remove_version(self, file: StoredFile) -> None:
         """Nothing: there are none."""
+
+    def abort_uploads(self, is_left: Callable[[str], bool]) -> None:
+        """Nothing: what is not published yet is in a staging folder."""
 
     def forget_cached(self) -> None:
         """Nothing: there are no copies."""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
-from stedi_assets.lake import Lake, StoredFile
+from stedi_assets.lake import ERASURES, Lake, StoredFile
 from stedi_assets.landing.files import Landed
 from stedi_assets.landing.reader import write_without_erased
 from stedi_assets.landing.records import EntangledRecordsError, UnreadableFileError, is_text
@@ -25,7 +25,6 @@ from stedi_assets.making import files_with_rows, stored_partitions
 from stedi_assets.privacy.suppression import (
     COLUMNS,
     ERASED,
-    FOLDER,
     KEY,
     hidden,
     is_erased,
@@ -249,7 +248,7 @@ def begin(lake: Lake, engine: DuckDBEngine, found: Found, asked_by: str, now: da
     """
     if found._words.are_in(asked_by) or found._naming.are_in(asked_by):
         raise ErasureError("Who asks for it must not name the person: say it in another way.")
-    key = found.pending or f"{FOLDER}/{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{found.person[:16]}"
+    key = found.pending or f"{ERASURES}/{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{found.person[:16]}"
     plan = _plan(lake, engine, key) or {
         "asked_by": asked_by,
         "asked_at": now.astimezone(UTC).isoformat(timespec="seconds"),
@@ -336,7 +335,7 @@ def finish(
 
 def receipts(lake: Lake, engine: DuckDBEngine) -> list[Receipt]:
     """All erasures, the oldest first, those that were interrupted among them."""
-    files = {file.key: file for file in lake.storage.list(FOLDER)}
+    files = {file.key: file for file in lake.storage.list(ERASURES)}
     found: list[Receipt] = []
     for key in sorted(key for key in files if key.endswith(".parquet")):
         written = files.get(f"{key.removesuffix('.parquet')}.json")
@@ -420,7 +419,7 @@ def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:
     """Make the table of what earlier erasures of a person list; returns the interrupted one."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
     engine.connection.execute(f"CREATE OR REPLACE TEMP TABLE earlier ({columns})")
-    files = sorted(lake.storage.list(FOLDER), key=lambda file: file.key)
+    files = sorted(lake.storage.list(ERASURES), key=lambda file: file.key)
     ended = {file.key for file in files if file.key.endswith(".json")}
     pending = ""
     for file in files:

@@ -11,10 +11,9 @@ from datetime import date
 from pathlib import Path
 
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
-from stedi_assets.lake import Lake
+from stedi_assets.lake import ERASURES, Lake
 from stedi_assets.tables import Personal, Table
 
-FOLDER = "erasures"
 ERASED = "erased"
 """The reason of rejects that are kept out."""
 
@@ -46,7 +45,7 @@ def kept_out(lake: Lake, engine: DuckDBEngine) -> str:
     Raises:
         OtherKeyError: the list cannot be compared with anything.
     """
-    files = [file for file in lake.storage.list(FOLDER) if file.key.endswith(".parquet")]
+    files = [file for file in lake.storage.list(ERASURES) if file.key.endswith(".parquet")]
     if not files:
         return ""
     paths = lake.storage.fetch_all(files)
@@ -70,8 +69,9 @@ def kept_out(lake: Lake, engine: DuckDBEngine) -> str:
     ).fetchall()
     if others[0][0]:
         raise OtherKeyError(
-            f"{others[0][0]:,} parts of the list of erased people, in {lake.storage.uri(FOLDER)}, "
-            "were made with another pseudonym key, so nobody can say whom to keep out. Set "
+            f"{others[0][0]:,} parts of the list of erased people, in "
+            f"{lake.storage.uri(ERASURES)}, were made with another pseudonym key, so nobody can "
+            "say whom to keep out. Set "
             "STEDI_PSEUDONYM_KEY to that key; or, if it has to change, remove the .parquet files "
             "there and erase those people again."
         )

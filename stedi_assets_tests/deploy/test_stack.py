@@ -25,8 +25,7 @@ from dagster_aws import athena
 from dagster_aws.s3 import compute_log_manager
 
 from stedi_assets.catalog import glue
-from stedi_assets.lake import s3
-from stedi_assets.privacy.suppression import FOLDER as ERASURES
+from stedi_assets.lake import ERASURES, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
 pytestmark = pytest.mark.long

@@ -4,17 +4,14 @@ import os
 import re
 import socket
 import stat
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.stub import Stubber
 
 from stedi_assets.lake import Storage, StorageError, StoredFile, open_lake, s3
 from stedi_assets.lake.s3 import S3Storage
@@ -150,73 +147,6 @@ def test_a_copy_that_was_cut_short_is_downloaded_again(bucket: Bucket, storage: 
     copy = storage.fetch(find(storage))
     copy.write_bytes(b"all")
     assert storage.fetch(find(storage)).read_bytes() == b"all of it"
-
-
-class Cutting:
-    """A server before another one that breaks off some of its answers in the middle.
-
-    Args:
-        port: of the other server, on this machine.
-        answers: how many answers to requests for an object it breaks off, before it lets all pass.
-    """
-
-    def __init__(self, port: int, answers: int) -> None:
-        self.left = answers
-        self._behind = port
-        self._listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listening.accept()
-                threading.Thread(target=self._pass_on, args=[client], daemon=True).start()
-
-    def _pass_on(self, client: socket.socket) -> None:
-        with client, socket.create_connection(("127.0.0.1", self._behind)) as server:
-            request = client.recv(1 << 16)
-            server.sendall(request.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1))
-            answer = b""
-            while part := server.recv(1 << 16):
-                answer += part
-            if request.startswith(b"GET") and len(answer) > 100_000 and self.left:
-                self.left -= 1
-                answer = answer[: len(answer) // 2]
-            client.sendall(answer)
-
-    def close(self) -> None:
-        self._listening.close()
-
-
-@pytest.fixture
-def cutting(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cutting]:
-    server = Cutting(int(os.environ["AWS_ENDPOINT_URL"].rpartition(":")[2]), answers=2)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-    yield server
-    server.close()
-
-
-def test_a_download_that_breaks_off_is_tried_again(
-    bucket: Bucket, cutting: Cutting, tmp_path: Path
-) -> None:
-    content = os.urandom(300_000)
-    put(bucket, content)
-    storage = opened(bucket, tmp_path)
-    assert storage.fetch(find(storage)).read_bytes() == content
-    assert cutting.left == 0
-
-
-def test_a_download_that_always_breaks_off_leaves_no_copy_and_says_what_it_was(
-    bucket: Bucket, cutting: Cutting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3, "_ATTEMPTS", 2)
-    cutting.left = 1_000
-    put(bucket, os.urandom(300_000))
-    storage = opened(bucket, tmp_path)
-    with pytest.raises(StorageError, match="reading it broke off"):
-        storage.fetch(find(storage))
-    assert copies(storage) == []
 
 
 def test_a_file_that_was_replaced_is_downloaded_again(bucket: Bucket, storage: S3Storage) -> None:
@@ -530,27 +460,6 @@ def test_a_large_file_goes_up_in_parts_and_comes_down_whole(
 
 
 # Errors.
-
-
-@pytest.mark.parametrize(
-    ("code", "says"),
-    [
-        ("NoSuchBucket", "there is no bucket 'BUCKET' at http://127.0.0.1:"),
-        ("AccessDenied", "Give whoever the credentials are for the right to list, read, write"),
-        ("ExpiredToken", "the credentials are not valid (any more)"),
-        ("InvalidAccessKeyId", "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_SESSION"),
-        ("SlowDown", "SlowDown"),
-    ],
-)
-def test_what_s3_refuses_is_told_with_where_it_was_and_what_to_do(
-    bucket: Bucket, storage: S3Storage, code: str, says: str
-) -> None:
-    with Stubber(storage._client) as answers:
-        answers.add_client_error("list_objects_v2", code)
-        with pytest.raises(StorageError, match=re.escape(says.replace("BUCKET", bucket.name))) as e:
-            list(storage.list("customer"))
-    assert str(e.value).startswith(f"s3://{bucket.name}/lake/customer: ")
-    assert e.value.__cause__ is None, "it would be told instead"
 
 
 def test_a_bucket_that_is_not_there_is_told_whatever_is_asked(
