@@ -21,7 +21,7 @@ from stedi_assets.checks import UP_TO_DATE
 from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.io_manager import publish
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import NotReconciledError, Stale, examine, reconcile, settled
 from stedi_assets.resources import landed_now, open_engine
@@ -45,9 +45,9 @@ from stedi_assets_tests.end_to_end.histories import (
     oracle,
     published,
     reconcile_by_dagster,
-    replace_bytes,
     stored_rows,
     verify,
+    written_over,
 )
 from stedi_assets_tests.end_to_end.landing_files import (
     QUIET,
@@ -62,10 +62,18 @@ from stedi_assets_tests.end_to_end.landing_files import (
     twin,
 )
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
+from stedi_assets_tests.storages import (
+    AnyPath,
+    on_disk,
+    opened,
+    put,
+    room_for_lakes,
+    root_of,
+)
 
 REFERENCE = DEFINITIONS[Policy.REFERENCE]
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 KEY = "the tests' own key"
 SIXTH, SEVENTH, EIGHTH, NINTH = DAYS
@@ -113,9 +121,12 @@ class Whole:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Whole]:
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        room_for_lakes(tmp_path_factory.mktemp("whole")) as root,
+    ):
         patch.setenv("STEDI_PSEUDONYM_KEY", KEY)
-        lake = open_lake(str(tmp_path_factory.mktemp("whole")))
+        lake = opened(root)
         land_readings_of_ten(lake, SIXTH, "first")
         land_readings_of_ten(lake, SEVENTH, "first")
         land_readings_of_ten(lake, EIGHTH, "first")
@@ -148,22 +159,20 @@ def put_right(lake: Lake, engine: DuckDBEngine, *, everything: bool = True) -> l
     return reconcile(lake, engine, Policy.REFERENCE, landed_now(lake), put, everything=everything)
 
 
-def of_other_columns(file: Path) -> None:
-    draft = file.with_name("draft")
-    with duckdb.connect() as connection:
+def of_other_columns(file: AnyPath) -> None:
+    with duckdb.connect() as connection, written_over(file) as (_, draft):
         connection.execute(
             "COPY (SELECT 'of something else' AS words) TO $path (FORMAT parquet)",
             {"path": str(draft)},
         ).fetchall()
-    draft.replace(file)
 
 
-DAMAGES: dict[str, Callable[[Whole, str, Path], object]] = {
+DAMAGES: dict[str, Callable[[Whole, str, AnyPath], object]] = {
     "deleted": lambda whole, table, file: file.unlink(),
-    "torn": lambda whole, table, file: replace_bytes(file, file.read_bytes()[:-20]),
-    "empty": lambda whole, table, file: replace_bytes(file, b""),
-    "no Parquet": lambda whole, table, file: replace_bytes(file, b"PAR1" + b"?" * 999 + b"PAR1"),
-    "torn inside": lambda whole, table, file: replace_bytes(file, with_a_hole(file.read_bytes())),
+    "torn": lambda whole, table, file: put(file, file.read_bytes()[:-20]),
+    "empty": lambda whole, table, file: put(file, b""),
+    "no Parquet": lambda whole, table, file: put(file, b"PAR1" + b"?" * 999 + b"PAR1"),
+    "torn inside": lambda whole, table, file: put(file, with_a_hole(file.read_bytes())),
     "of other columns": lambda whole, table, file: of_other_columns(file),
     "with another column": lambda whole, table, file: edit(
         file, f"ALTER TABLE rows RENAME {TABLES[table].column_names[-1]} TO another"
@@ -176,10 +185,10 @@ DAMAGES: dict[str, Callable[[Whole, str, Path], object]] = {
     "with a row twice": lambda whole, table, file: edit(
         file, "INSERT INTO rows FROM rows WHERE rowid = 0"
     ),
-    "another date's": lambda whole, table, file: replace_bytes(
+    "another date's": lambda whole, table, file: put(
         file, file_of(whole.lake, table, EIGHTH).read_bytes()
     ),
-    "an older one": lambda whole, table, file: replace_bytes(file, whole.old[table]),
+    "an older one": lambda whole, table, file: put(file, whole.old[table]),
 }
 """What somebody may do to a partition's file."""
 
@@ -190,13 +199,13 @@ def with_a_hole(content: bytes) -> bytes:
     return content[:4] + bytes(len(content) - 4 - footer) + content[-footer:]
 
 
-def rows_in(file: Path) -> Counter[tuple[Any, ...]]:
+def rows_in(file: AnyPath) -> Counter[tuple[Any, ...]]:
     """A file's rows; none if it cannot be read."""
     try:
-        with duckdb.connect() as connection:
-            rows = connection.read_parquet(str(file), hive_partitioning=False)
+        with duckdb.connect() as connection, on_disk([file]) as (copy,):
+            rows = connection.read_parquet(str(copy), hive_partitioning=False)
             return Counter(rows.fetchall())
-    except duckdb.Error:
+    except (duckdb.Error, FileNotFoundError):
         return Counter()
 
 
@@ -210,9 +219,9 @@ def difference(table: Table, stored: Counter[Any], right: Counter[Any]) -> Figur
 
 @pytest.mark.parametrize("how", DAMAGES)
 def test_status_names_exactly_the_damaged_partition_and_reconciliation_restores_it(
-    whole: Whole, tmp_path: Path, how: str
+    whole: Whole, lakes: AnyPath, how: str
 ) -> None:
-    lake = twin(whole.lake, tmp_path / "lake")
+    lake = twin(whole.lake, lakes / "lake")
     rows, files = stored_rows(lake), published(lake)
     damaged = {name: file_of(lake, name, SEVENTH) for name in TABLES}
     expected: dict[str, Figures] = {}
@@ -228,7 +237,7 @@ def test_status_names_exactly_the_damaged_partition_and_reconciliation_restores_
             assert figures(examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale) == {
                 (name, SEVENTH): expected[name]
             }
-            replace_bytes(file, before)
+            put(file, before)
         assert examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale == []
         for name, file in damaged.items():
             DAMAGES[how](whole, name, file)
@@ -239,10 +248,10 @@ def test_status_names_exactly_the_damaged_partition_and_reconciliation_restores_
         )
         assert settled(lake, engine, Policy.REFERENCE, landed_now(lake), ())
     assert stored_rows(lake) == rows
-    assert changed_files(lake, files) == {*damaged.values(), lake.storage.root / REMEMBERED}
+    assert changed_files(lake, files) == {*damaged.values(), root_of(lake) / REMEMBERED}
 
 
-def changed_files(lake: Lake, before: dict[Path, tuple[int, int]]) -> set[Path]:
+def changed_files(lake: Lake, before: dict[AnyPath, tuple[object, object]]) -> set[AnyPath]:
     after = published(lake)
     return {path for path in {*before, *after} if before.get(path) != after.get(path)}
 
@@ -259,9 +268,9 @@ def changed_files(lake: Lake, before: dict[Path, tuple[int, int]]) -> set[Path]:
     ],
 )
 def test_status_tells_rows_and_reason(
-    whole: Whole, tmp_path: Path, how: str, why: str, expected: Figures
+    whole: Whole, lakes: AnyPath, how: str, why: str, expected: Figures
 ) -> None:
-    lake = twin(whole.lake, tmp_path / "lake")
+    lake = twin(whole.lake, lakes / "lake")
     DAMAGES[how](whole, "customer_trusted", file_of(lake, "customer_trusted", SEVENTH))
     with open_engine(lake) as engine:
         (found,) = examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale
@@ -269,8 +278,8 @@ def test_status_tells_rows_and_reason(
     assert not found.held_back
 
 
-def test_the_command_line_prints_what_is_damaged_and_mends_it(whole: Whole, tmp_path: Path) -> None:
-    lake = twin(whole.lake, tmp_path / "lake")
+def test_the_command_line_prints_what_is_damaged_and_mends_it(whole: Whole, lakes: AnyPath) -> None:
+    lake = twin(whole.lake, lakes / "lake")
     rows = stored_rows(lake)
     file = file_of(lake, "machine_learning_curated", SEVENTH)
     file.unlink()
@@ -302,8 +311,8 @@ def test_the_command_line_prints_what_is_damaged_and_mends_it(whole: Whole, tmp_
     }
 
 
-def test_all_that_is_stored_can_be_lost(whole: Whole, tmp_path: Path) -> None:
-    lake = twin(whole.lake, tmp_path / "lake")
+def test_all_that_is_stored_can_be_lost(whole: Whole, lakes: AnyPath) -> None:
+    lake = twin(whole.lake, lakes / "lake")
     rows = stored_rows(lake)
     for file in published(lake):
         file.unlink()
@@ -333,7 +342,7 @@ def policy() -> Policy:
 @pytest.fixture
 def world(lake: Lake, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("STEDI_POLICY", policy)
-    made = World(Runner(lake.storage.root), KEY, policy)
+    made = World(Runner(root_of(lake)), KEY, policy)
     yield made
     made.runner.end()
 
@@ -375,7 +384,7 @@ def finds_and_mends(world: World, expected: Found) -> list[Stale]:
     assert look(world, everything=False) == found
     assert not world.settled()
     happen(world, Reconcile(everything=False))
-    root = world.lake.storage.root
+    root = root_of(world.lake)
     assert changed_files(world.lake, before) - {root / REMEMBERED} == {
         file_of(world.lake, *partition) for partition in expected
     }
@@ -487,7 +496,7 @@ def moves(world: World, expected: Found) -> list[Stale]:
     assert look(world) == []
     before = published(world.lake)
     happen(world, Reconcile(everything=False))
-    assert changed_files(world.lake, before) <= {world.lake.storage.root / REMEMBERED}
+    assert changed_files(world.lake, before) <= {root_of(world.lake) / REMEMBERED}
     is_reconciled(world)
     return []
 
@@ -504,7 +513,7 @@ def test_the_command_line_tells_what_a_withdrawal_takes_out_before_it_does(world
     }
     assert figures_told.items() >= WITHOUT_ANN.items()
     succeeded(stedi(world.lake, "reconcile"))
-    written = changed_files(world.lake, before) - {world.lake.storage.root / REMEMBERED}
+    written = changed_files(world.lake, before) - {root_of(world.lake) / REMEMBERED}
     assert written == {file_of(world.lake, *partition) for partition in figures_told}
     after = stored_rows(world.lake)
     assert figures_told == {
@@ -727,7 +736,7 @@ def test_a_definition_that_is_only_written_otherwise_changes_no_file(
     assert not world.settled(), "that the rows are the same is not known before they are made"
     before = published(world.lake)
     happen(world, Reconcile(everything=False))
-    assert changed_files(world.lake, before) == {world.lake.storage.root / REMEMBERED}
+    assert changed_files(world.lake, before) == {root_of(world.lake) / REMEMBERED}
     is_reconciled(world)
 
 
@@ -806,7 +815,7 @@ def test_a_duckdb_that_hashes_otherwise_makes_all_again_and_believes_no_old_chec
     engine = world.runner.engine
     monkeypatch.setattr(engine, "_hash_id", "beef")
     monkeypatch.setattr(engine, "_no_rows", replace(engine._no_rows, checksum="beef-0"))
-    (world.lake.storage.root / REMEMBERED).unlink()  # such a one does not believe it either
+    (root_of(world.lake) / REMEMBERED).unlink()  # such a one does not believe it either
     found = look(world)
     assert set(figures(found).values()) == {(0, 0, 0)}
     assert len(found) == len(stored)
@@ -819,20 +828,18 @@ def test_a_duckdb_that_hashes_otherwise_makes_all_again_and_believes_no_old_chec
 # --- What was remembered -------------------------------------------------------------------------
 
 
-def without_data(file: Path) -> None:
-    replace_bytes(file, with_a_hole(file.read_bytes()))
+def without_data(file: AnyPath) -> None:
+    put(file, with_a_hole(file.read_bytes()))
 
 
-def noting(note: str) -> Callable[[Path], None]:
-    def note_it(file: Path) -> None:
-        draft = file.with_name(".draft")
-        with duckdb.connect() as connection:
+def noting(note: str) -> Callable[[AnyPath], None]:
+    def note_it(file: AnyPath) -> None:
+        with duckdb.connect() as connection, written_over(file) as (copy, draft):
             connection.execute(
                 "COPY (FROM read_parquet($file)) TO $path "
                 "(FORMAT parquet, KV_METADATA {'right': $note, partitions: $note})",
-                {"file": str(file), "path": str(draft), "note": note},
+                {"file": str(copy), "path": str(draft), "note": note},
             ).fetchall()
-        draft.replace(file)
 
     return note_it
 
@@ -845,10 +852,10 @@ def a_folder(file: Path) -> None:
 @pytest.mark.parametrize(
     "lose",
     [
-        pytest.param(Path.unlink, id="lost"),
-        pytest.param(lambda file: replace_bytes(file, b""), id="empty"),
-        pytest.param(lambda file: replace_bytes(file, b"no Parquet" * 99), id="no Parquet"),
-        pytest.param(lambda file: replace_bytes(file, file.read_bytes()[:-9]), id="torn"),
+        pytest.param(lambda file: file.unlink(), id="lost"),
+        pytest.param(lambda file: put(file, b""), id="empty"),
+        pytest.param(lambda file: put(file, b"no Parquet" * 99), id="no Parquet"),
+        pytest.param(lambda file: put(file, file.read_bytes()[:-9]), id="torn"),
         pytest.param(without_data, id="torn inside"),
         pytest.param(noting("no JSON"), id="no JSON"),
         pytest.param(noting("[]"), id="other JSON"),
@@ -856,10 +863,10 @@ def a_folder(file: Path) -> None:
     ],
 )
 def test_what_is_remembered_can_be_lost_at_no_cost_but_time(
-    world: World, lose: Callable[[Path], object]
+    world: World, lose: Callable[[AnyPath], object]
 ) -> None:
     happen(world, *two_customers(), BringUpToDate())
-    lose(world.lake.storage.root / REMEMBERED)
+    lose(root_of(world.lake) / REMEMBERED)
     assert look(world) == []
     assert look(world, everything=False) == []
     happen(world, WITHDRAWS, Run(NINTH, NINTH))
@@ -883,7 +890,7 @@ def test_an_old_partition_that_comes_back_before_anybody_looked_is_found(world: 
     old = [file.read_bytes() for file in restated]
     happen(world, WITHDRAWS, Run(NINTH, NINTH))
     for file, content in zip(restated, old, strict=True):
-        replace_bytes(file, content)
+        put(file, content)
     happen(world, Reconcile(everything=False))
     is_reconciled(world)
 
@@ -922,7 +929,7 @@ def test_what_a_run_made_of_a_damaged_partition_is_put_right_with_it(
 @pytest.fixture
 def real(lake: Lake) -> Iterator[World]:
     """With real runs, in which a check stops what follows on a date of many rejects."""
-    made = World(DagsterRunner(lake.storage.root), KEY)
+    made = World(DagsterRunner(root_of(lake)), KEY)
     yield made
     made.runner.end()
 
@@ -1130,7 +1137,7 @@ def check_alone(lake: Lake) -> dg.ExecuteInProcessResult:
         assets=defs.assets,
         asset_checks=defs.asset_checks,
         jobs=[job],
-        resources=resources_of(lake.storage.root),
+        resources=resources_of(root_of(lake)),
         executor=defs.executor,
     )
     return here.resolve_job_def(job.name).execute_in_process(run_config=QUIET)
