@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import boto3
+import pytest
 from botocore.exceptions import ClientError
 
 from stedi_assets.lake import Lake, LocalStorage, open_lake
@@ -46,6 +47,11 @@ SETTINGS = (
 given, tests have their lakes there."""
 
 ON_S3 = bool(SETTINGS)
+
+
+def only_on_disk(why: str) -> pytest.MarkDecorator:
+    """Leave a test out over S3, where it makes no sense."""
+    return pytest.mark.skipif(ON_S3, reason=f"only on a disk: {why}")
 
 
 class S3Path(PurePosixPath):
@@ -101,7 +107,10 @@ class S3Path(PurePosixPath):
         """Nothing: an object needs no folder."""
 
     def read_bytes(self) -> bytes:
-        content: bytes = client().get_object(**self._object)["Body"].read()
+        try:
+            content: bytes = client().get_object(**self._object)["Body"].read()
+        except client().exceptions.NoSuchKey:
+            raise FileNotFoundError(str(self)) from None
         return content
 
     def read_text(self) -> str:
@@ -185,6 +194,16 @@ def root_of(lake: Lake) -> AnyPath:
     if isinstance(lake.storage, LocalStorage):
         return lake.storage.root
     return S3Path(lake.storage.uri().removeprefix("s3://"))
+
+
+def put(file: AnyPath, content: bytes) -> None:
+    """Put another file in the place of one, in one step."""
+    if isinstance(file, S3Path):
+        file.write_bytes(content)
+    else:
+        draft = file.with_name(".draft")
+        draft.write_bytes(content)
+        draft.replace(file)
 
 
 def files_in(root: AnyPath, pattern: str = "**/*.parquet") -> dict[AnyPath, tuple[object, object]]:

@@ -58,6 +58,7 @@ from stedi_assets_tests.storages import (
     files_in,
     on_disk,
     opened,
+    put,
     room_for_lakes,
     root_of,
     same_files,
@@ -634,16 +635,9 @@ def damage(lake: Lake, table: str, which: int, how: str) -> None:
         case "delete":
             file.unlink()
         case "tear":
-            replace_bytes(file, file.read_bytes()[:-20])
+            put(file, file.read_bytes()[:-20])
         case "edit":
             edit(file, f"UPDATE rows SET {EDITS[table]}")
-
-
-def replace_bytes(file: AnyPath, content: bytes) -> None:
-    """Put another file in the place of one."""
-    draft = file.with_name("draft")
-    draft.write_bytes(content)
-    draft.replace(file)
 
 
 def edit(file: AnyPath, change: str) -> None:
@@ -671,7 +665,7 @@ def written_over(file: AnyPath) -> Iterator[tuple[Path, Path]]:
     with tempfile.TemporaryDirectory() as folder, on_disk([file]) as (copy,):
         draft = Path(folder) / "draft"
         yield copy, draft
-        replace_bytes(file, draft.read_bytes())
+        put(file, draft.read_bytes())
 
 
 @contextmanager

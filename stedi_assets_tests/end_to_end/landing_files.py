@@ -20,7 +20,7 @@ from stedi_assets.jobs import BRING_UP_TO_DATE
 from stedi_assets.lake import Lake
 from stedi_assets.run_resources import lake_resource, resources
 from stedi_assets.tables import TABLES
-from stedi_assets_tests.storages import AnyPath, on_disk, opened, root_of, same_files
+from stedi_assets_tests.storages import AnyPath, on_disk, opened, put, root_of, same_files
 
 Record = dict[str, Any]
 
@@ -59,9 +59,8 @@ def land(
     path = landed(lake, source, day, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = (record if isinstance(record, str) else json.dumps(record) for record in records)
-    draft = root_of(lake) / ".draft"  # a new file, also where there is one by that name
-    draft.write_bytes("".join(f"{line}\n" for line in lines).encode())
-    return draft.replace(path)
+    put(path, "".join(f"{line}\n" for line in lines).encode())
+    return path
 
 
 def landed(lake: Lake, source: str, day: str, name: str = "file.json") -> AnyPath:

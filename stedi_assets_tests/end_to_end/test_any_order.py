@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.long, pytest.mark.s3]
 KEY = "the same for all lakes"
 
 any_history = settings(
-    max_examples=5 if ON_S3 else 50,  # of each of the four tests below
+    max_examples=3 if ON_S3 else 50,  # of each of the four tests below
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),

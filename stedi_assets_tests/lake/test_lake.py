@@ -9,6 +9,7 @@ import pytest
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.tables import TABLES, Source
 from stedi_assets_tests.conftest import Bucket
+from stedi_assets_tests.storages import root_of
 
 TABLE = TABLES["machine_learning_curated"]
 SIXTH, SEVENTH = date(2023, 8, 6), date(2023, 8, 7)
@@ -20,11 +21,14 @@ def publish(lake: Lake, day: date, content: str = "PAR1") -> None:
         lake.publish(TABLE, day, folder / "finished")
 
 
+@pytest.mark.s3
 def test_a_partition_is_one_file_in_a_folder_named_by_its_date(lake: Lake) -> None:
     publish(lake, SIXTH)
-    expected = lake.storage.root / "step_trainer/curated/ingestion_date=2023-08-06/part-0.parquet"
-    assert lake.fetch(TABLE) == {SIXTH: expected}
-    assert expected.read_text() == "PAR1"
+    expected = root_of(lake) / "step_trainer/curated/ingestion_date=2023-08-06/part-0.parquet"
+    assert list(root_of(lake).rglob("*.parquet")) == [expected]
+    ((day, path),) = lake.fetch(TABLE).items()
+    assert (day, path.parent.name) == (SIXTH, "ingestion_date=2023-08-06")
+    assert path.read_bytes() == expected.read_bytes() == b"PAR1"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,7 @@ def test_each_table_lies_where_the_documents_say(lake: Lake, table: str, path: s
     assert lake.partition_key(TABLES[table], SIXTH) == key
 
 
+@pytest.mark.s3
 def test_partitions_come_in_the_order_of_their_dates(lake: Lake) -> None:
     days = [date(2024, 1, 1), date(2022, 12, 31), date(2023, 8, 7), date(2023, 8, 6)]
     for day in days:
@@ -56,6 +61,7 @@ def test_partitions_come_in_the_order_of_their_dates(lake: Lake) -> None:
     assert list(lake.fetch(TABLE)) == sorted(days)
 
 
+@pytest.mark.s3
 def test_only_the_wanted_days_are_fetched_and_missing_ones_are_left_out(lake: Lake) -> None:
     publish(lake, SIXTH)
     publish(lake, SEVENTH)
@@ -63,6 +69,7 @@ def test_only_the_wanted_days_are_fetched_and_missing_ones_are_left_out(lake: La
     assert lake.fetch(TABLE, []) == {}
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize(
     "other",
     [
@@ -84,7 +91,7 @@ def test_only_the_wanted_days_are_fetched_and_missing_ones_are_left_out(lake: La
 )
 def test_other_files_in_the_folder_of_a_table_are_no_partitions(lake: Lake, other: str) -> None:
     publish(lake, SIXTH)
-    path = lake.storage.root / TABLE.path / other
+    path = root_of(lake) / TABLE.path / other
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("other")
     assert {day: file.key for day, file in lake.partitions(TABLE).items()} == {
@@ -92,11 +99,13 @@ def test_other_files_in_the_folder_of_a_table_are_no_partitions(lake: Lake, othe
     }
 
 
+@pytest.mark.s3
 def test_a_table_has_no_partitions_of_another(lake: Lake) -> None:
     publish(lake, SIXTH)
     assert [name for name, table in TABLES.items() if lake.partitions(table)] == [TABLE.name]
 
 
+@pytest.mark.s3
 def test_landing_files_are_all_files_of_the_landing_folder_of_a_source(lake: Lake) -> None:
     for key in (
         "customer/landing/a.json",
@@ -104,7 +113,7 @@ def test_landing_files_are_all_files_of_the_landing_folder_of_a_source(lake: Lak
         "customer/landing_parquet/ingestion_date=2023-08-06/part-0.parquet",
         "accelerometer/landing/d.json",
     ):
-        path = lake.storage.root / key
+        path = root_of(lake) / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("")
     assert {file.key for file in lake.landing_files(Source.CUSTOMER)} == {
@@ -143,6 +152,7 @@ def test_a_cache_below_a_folder_that_reads_as_a_column_is_refused_with_what_to_d
         open_lake(f"s3://{bucket.name}", tmp_path / "x=1")
 
 
+@pytest.mark.s3
 def test_a_lake_on_s3_is_opened_by_name_and_its_other_settings_are_those_of_boto3(
     bucket: Bucket, tmp_path: Path
 ) -> None:
