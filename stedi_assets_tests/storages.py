@@ -84,11 +84,7 @@ class S3Path(PurePosixPath):
     def glob(self, pattern: str) -> list["S3Path"]:
         """The objects below that match; no folders, for there are none."""
         regex = re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
-        return [
-            path
-            for path in self.listed()
-            if re.fullmatch(regex, str(PurePosixPath(path.relative_to(self))))
-        ]
+        return [path for path in self.listed() if re.fullmatch(regex, str(path.relative_to(self)))]
 
     def rglob(self, pattern: str) -> list["S3Path"]:
         return self.glob(f"**/{pattern}")
@@ -112,9 +108,6 @@ class S3Path(PurePosixPath):
         except client().exceptions.NoSuchKey:
             raise FileNotFoundError(str(self)) from None
         return content
-
-    def read_text(self) -> str:
-        return self.read_bytes().decode()
 
     def write_bytes(self, content: bytes) -> None:
         client().put_object(**self._object, Body=content)
