@@ -115,6 +115,7 @@ def remote(bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
         yield made
 
 
+@pytest.mark.s3
 def test_a_run_through_faults_that_pass_ends_as_if_there_were_none(remote: Remote) -> None:
     remote.server.make(answered_by(500, "InternalError"), every=7)
     remote.server.make(cut_in_the_request, every=6)
@@ -195,6 +196,7 @@ def test_a_landing_file_that_changes_between_listing_and_fetching_is_told_and_no
     assert succeeded(remote.run()).startswith("All tables are up to date.\n")
 
 
+@pytest.mark.s3
 def test_a_run_killed_in_an_upload_leaves_the_old_partition_and_the_next_run_nothing_of_it(
     remote: Remote,
 ) -> None:
@@ -220,6 +222,7 @@ def test_a_run_killed_in_an_upload_leaves_the_old_partition_and_the_next_run_not
     assert counts_told(told) == COUNTS | {"accelerometer_landing": 4 + len(many)}
 
 
+@pytest.mark.s3
 def test_two_runs_at_once_take_turns_and_both_end_well(remote: Remote) -> None:
     with remote.begin_to_run() as one, remote.begin_to_run() as other:
         for process in (one, other):

@@ -170,6 +170,7 @@ PASSING: dict[str, tuple[Fault, str]] = {
 
 
 @each_operation
+@pytest.mark.s3
 @pytest.mark.parametrize("fault", PASSING)
 def test_what_passes_is_tried_again(
     bucket: Bucket,
@@ -380,6 +381,7 @@ def test_a_large_landing_file_goes_up_as_a_whole_and_cut_off_leaves_nothing(
 # Listings that change under way.
 
 
+@pytest.mark.s3
 def test_a_listing_that_changes_between_its_pages_has_all_that_was_there_all_the_time_once(
     bucket: Bucket, server: FaultyServer, storage: S3Storage
 ) -> None:
@@ -473,6 +475,7 @@ def within(seconds: float) -> Iterator[None]:
     pytest.fail(f"not within {seconds} seconds")
 
 
+@pytest.mark.s3
 def test_of_two_that_publish_the_same_partition_at_once_a_reader_sees_one_and_whole(
     bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -511,6 +514,7 @@ def begun(bucket: Bucket, key: str) -> None:
     bucket.client.upload_part(**of_upload, PartNumber=1, Body=b"half")
 
 
+@pytest.mark.s3
 def test_a_process_killed_in_an_upload_leaves_the_old_object_and_the_next_writer_nothing_of_it(
     bucket: Bucket, server: FaultyServer, tmp_path: Path
 ) -> None:
@@ -534,6 +538,7 @@ def test_a_process_killed_in_an_upload_leaves_the_old_object_and_the_next_writer
     assert unfinished(bucket) == [producers]
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("prefix", ["lake/", ""])
 def test_a_writer_discards_what_was_left_of_all_that_only_writers_publish_and_nothing_else(
     bucket: Bucket, server: FaultyServer, tmp_path: Path, prefix: str
