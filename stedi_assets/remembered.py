@@ -217,6 +217,10 @@ class Remembered:
         if right == self.right:
             return
         execute = self.engine.connection.execute
+        if _definitions(right) != _definitions(self.right):
+            # Of another policy or version: it lets others through also where no customer changed.
+            execute("DELETE FROM remembered")
+            self.right = {}
         for name, upstream in people.items():
             days = self._changed_dates(upstream)
             execute(
@@ -295,8 +299,12 @@ class Remembered:
         )
 
 
-_LAYOUT = 2
-"""Of the file; what was written with another one is not known here."""
+def _definitions(right: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
+    return {Stamp.read(stamp).definition for of in right.values() for _, _, stamp in of.values()}
+
+
+_LAYOUT = 3
+"""Of the file and of how it is kept; what was written with another one is not known here."""
 
 _OF_USERS = sorted(
     {
