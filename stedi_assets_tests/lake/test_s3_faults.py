@@ -547,7 +547,12 @@ def test_a_writer_discards_what_was_left_of_all_that_only_writers_publish_and_no
     own = [f"{table.path}/{day}/part-0.parquet" for table in TABLES.values()]
     own += ["_reconciled.parquet", f"{ERASURES}/20230806T000000Z-0.parquet"]
     others = [f"{source}/landing/{day}/a b%+ü.json" for source in Source]
-    others += ["customer/trusted.parquet", "customer/landing_2/a.json", "notebooks/_a.parquet"]
+    others += [
+        "customer/trusted.parquet",
+        "customer/landing_2/a.json",
+        "notebooks/_a.parquet",
+        "_incoming/a",
+    ]
     elsewhere = [f"another lake/{key}" for key in own]
     for key in (*own, *others):
         begun(bucket, f"{prefix}{key}")
