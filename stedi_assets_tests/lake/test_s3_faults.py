@@ -332,6 +332,18 @@ def test_another_version_than_was_asked_for_is_not_taken_for_it(
     assert copies(storage) == []
 
 
+def test_notes_of_another_version_than_was_asked_for_are_not_taken_for_its(
+    bucket: Bucket, server: FaultyServer, storage: S3Storage
+) -> None:
+    put(bucket, b"old")
+    listed = find(storage)
+    server.make(with_body(lambda _: b"", ETag='"of the new one"'), "^HEAD .*parquet")
+    with pytest.raises(GoneError, match=f"lake/{KEY} was replaced or removed after it was listed"):
+        storage.notes([listed])
+    server.mend()
+    assert storage.notes([listed]) == [{}]
+
+
 # Uploads.
 
 
