@@ -14,7 +14,7 @@ import duckdb
 from stedi_assets.assets.definition import Need
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
-from stedi_assets.lake import Lake
+from stedi_assets.lake import RECONCILED, Lake
 from stedi_assets.making import (
     Partition,
     Partitions,
@@ -26,8 +26,6 @@ from stedi_assets.making import (
 )
 from stedi_assets.privacy.consent import person
 from stedi_assets.tables import PARTITION, TABLES, Personal, Table
-
-_FILE = "_reconciled.parquet"
 
 
 class Remembered:
@@ -48,7 +46,7 @@ class Remembered:
             f"(name VARCHAR, {PARTITION} DATE, person_id UBIGINT, device_id UBIGINT, "
             "since BIGINT)"
         )
-        found = lake.storage.find(_FILE)
+        found = lake.storage.find(RECONCILED)
         files = {date.min: lake.storage.fetch(found)} if found else {}
         try:
             noted = json.loads(engine.notes(files)[date.min]["remembered"])
@@ -217,6 +215,10 @@ class Remembered:
         if right == self.right:
             return
         execute = self.engine.connection.execute
+        if _definitions(right) != _definitions(self.right):
+            # Of another policy or version: it lets others through also where no customer changed.
+            execute("DELETE FROM remembered")
+            self.right = {}
         for name, upstream in people.items():
             days = self._changed_dates(upstream)
             execute(
@@ -232,14 +234,14 @@ class Remembered:
         for name in _OF_USERS:
             self._keep_users(TABLES[name], partitions.get(name, {}), right.get(name, {}))
         self.right = right
-        path = self.engine.folder / _FILE
+        path = self.engine.folder / RECONCILED
         note = json.dumps({"made_with": self._made_with(), "right": right})
         execute(
             "COPY (FROM remembered ORDER BY ALL) TO $path "
             "(FORMAT parquet, COMPRESSION zstd, KV_METADATA {remembered: $note})",
             {"path": str(path), "note": note},
         ).fetchall()
-        self.lake.storage.publish(path, _FILE)
+        self.lake.storage.publish(path, RECONCILED)
 
     def _keep_users(
         self, table: Table, partitions: Partitions, right: Mapping[str, list[str]]
@@ -295,8 +297,12 @@ class Remembered:
         )
 
 
-_LAYOUT = 2
-"""Of the file; what was written with another one is not known here."""
+def _definitions(right: Mapping[str, Mapping[str, list[str]]]) -> set[str]:
+    return {Stamp.read(stamp).definition for of in right.values() for _, _, stamp in of.values()}
+
+
+_LAYOUT = 3
+"""Of the file and of how it is kept; what was written with another one is not known here."""
 
 _OF_USERS = sorted(
     {

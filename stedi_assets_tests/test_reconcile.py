@@ -40,6 +40,7 @@ from stedi_assets_tests.end_to_end.histories import (
     Deliver,
     Event,
     Killed,
+    NewPolicy,
     Reconcile,
     Run,
     Runner,
@@ -822,6 +823,29 @@ def test_consent_that_changes_after_the_key_did_is_followed(
     happen(world, Reconcile(everything=True), change, BringUpToDate())
     world.is_right()
     happen(world, Reconcile(everything=True))
+    is_reconciled(world)
+
+
+@pytest.mark.parametrize("policy", [Policy.STRICT])
+@pytest.mark.parametrize("at_first", [5, 0], ids=["given again", "withdrawn"])
+def test_consent_that_changed_once_under_another_policy_is_followed(
+    world: World, at_first: int
+) -> None:
+    """What is remembered of a policy is of a time before the lake was kept under the other one."""
+    in_between = 5 - at_first
+    happen(
+        world,
+        *two_customers(consent=None),
+        comes("customer", NINTH, customer(ANN, "s1", updated=20, consent=at_first)),
+        BringUpToDate(),
+        NewPolicy(Policy.REFERENCE),
+        comes("customer", NINTH, customer(ANN, "s1", updated=30, consent=in_between)),
+        BringUpToDate(),
+        NewPolicy(Policy.STRICT),
+        Reconcile(everything=True),
+        comes("customer", NINTH, customer(ANN, "s1", updated=40, consent=at_first)),
+        BringUpToDate(),
+    )
     is_reconciled(world)
 
 

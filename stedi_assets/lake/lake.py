@@ -17,11 +17,14 @@ from stedi_assets.tables import PARTITION, TABLES, Source, Table
 ERASURES = "erasures"
 """The folder of what was erased."""
 
+RECONCILED = "_reconciled.parquet"
+"""The file of what the last reconciliation found right."""
+
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
 
-_OWN = ("_", f"{ERASURES}/", *(f"{table.path}/" for table in TABLES.values()))
+_OWN = (RECONCILED, f"{ERASURES}/", *(f"{table.path}/" for table in TABLES.values()))
 """How the keys begin that only who has the lake for writing publishes. Those of landing files are
-not among them: their producers upload when they like."""
+not among them: their producers upload when they like, as others do where a lake is a bucket."""
 
 
 class Lake:

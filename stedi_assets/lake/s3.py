@@ -188,9 +188,7 @@ class S3Storage(LocalFolder):
 
     def _read(self, file: StoredFile, copy: IO[bytes]) -> None:
         uri = self.uri(file.key)
-        answer = self._client.get_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
-        if _version(answer) != file.version:  # not every server looks at what has to match
-            raise GoneError(_REPLACED.format(uri))
+        answer = self._as_listed(self._client.get_object, file)
         try:
             shutil.copyfileobj(answer["Body"], copy, 1 << 20)
         except (FlexibleChecksumError, HTTPClientError, IncompleteReadError) as error:
@@ -209,7 +207,7 @@ class S3Storage(LocalFolder):
             notes: dict[str, str] = json.loads(path.read_text())
             return notes
         with self._told(file.key):
-            head = self._client.head_object(**self._at(file.key, file), IfMatch=f'"{file.version}"')
+            head = self._as_listed(self._client.head_object, file)
         return self._keep_notes(path, head["Metadata"])
 
     def _keep_notes(self, path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
@@ -352,6 +350,12 @@ class S3Storage(LocalFolder):
         if version and version.version_id:
             at["VersionId"] = version.version_id
         return at
+
+    def _as_listed(self, ask: Callable[..., Any], file: StoredFile) -> Any:
+        answer = ask(**self._at(file.key, file), IfMatch=f'"{file.version}"')
+        if _version(answer) != file.version:  # not every server looks at what has to match
+            raise GoneError(_REPLACED.format(self.uri(file.key)))
+        return answer
 
     def _stored(self, found: Any) -> StoredFile:
         return StoredFile(

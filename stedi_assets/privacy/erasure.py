@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
-from stedi_assets.lake import ERASURES, Lake, StoredFile
+from stedi_assets.lake import ERASURES, RECONCILED, Lake, StoredFile
 from stedi_assets.landing.files import Landed
 from stedi_assets.landing.reader import write_without_erased
 from stedi_assets.landing.records import EntangledRecordsError, UnreadableFileError, is_text
@@ -196,7 +196,7 @@ def _find(
     unreadable = traces.unreadable | unreadable_old
     if unreadable:
         raise _unreadable(words, unreadable)
-    made_again = {"_reconciled.parquet"} | {
+    made_again = {RECONCILED} | {
         file.key
         for table in TABLES.values()
         for day, file in lake.partitions(table).items()
@@ -512,7 +512,7 @@ def _old_versions(
     something of the person.
     """
     of_landing = {f"{source}/landing/": source for source in Source}
-    of_tables = ("_reconciled.parquet", *(f"{table.path}/" for table in TABLES.values()))
+    of_tables = (RECONCILED, *(f"{table.path}/" for table in TABLES.values()))
     remove: list[StoredFile] = []
     made: list[StoredFile] = []
     unreadable: dict[str, str] = {}

@@ -354,7 +354,7 @@ class Runner:
                     stopped.add(name)
                 elif name in tables:
                     read = {n: stored(TABLES[n]) for n in definition.needs}
-                    upstream = Upstream(self.lake, self.engine, definition, read)
+                    upstream = Upstream(self.lake, self.engine, definition, read, memory.bind_users)
                     table = definition.table
                     others = stored(table) if table.restated else {}
                     put(table, make(upstream, upstream.rows(), days, others))

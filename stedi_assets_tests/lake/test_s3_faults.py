@@ -332,6 +332,18 @@ def test_another_version_than_was_asked_for_is_not_taken_for_it(
     assert copies(storage) == []
 
 
+def test_notes_of_another_version_than_was_asked_for_are_not_taken_for_its(
+    bucket: Bucket, server: FaultyServer, storage: S3Storage
+) -> None:
+    put(bucket, b"old")
+    listed = find(storage)
+    server.make(with_body(lambda _: b"", ETag='"of the new one"'), "^HEAD .*parquet")
+    with pytest.raises(GoneError, match=f"lake/{KEY} was replaced or removed after it was listed"):
+        storage.notes([listed])
+    server.mend()
+    assert storage.notes([listed]) == [{}]
+
+
 # Uploads.
 
 
@@ -547,7 +559,12 @@ def test_a_writer_discards_what_was_left_of_all_that_only_writers_publish_and_no
     own = [f"{table.path}/{day}/part-0.parquet" for table in TABLES.values()]
     own += ["_reconciled.parquet", f"{ERASURES}/20230806T000000Z-0.parquet"]
     others = [f"{source}/landing/{day}/a b%+ü.json" for source in Source]
-    others += ["customer/trusted.parquet", "customer/landing_2/a.json", "notebooks/_a.parquet"]
+    others += [
+        "customer/trusted.parquet",
+        "customer/landing_2/a.json",
+        "notebooks/_a.parquet",
+        "_incoming/a",
+    ]
     elsewhere = [f"another lake/{key}" for key in own]
     for key in (*own, *others):
         begun(bucket, f"{prefix}{key}")
