@@ -34,12 +34,19 @@ BRING_UP_TO_DATE = dg.define_asset_job(
 
 
 def tables_after(sources: Iterable[Source]) -> list[str]:
-    """The names of the tables that hang on the landing files of some sources."""
+    """The names of the tables to make when landing files of some sources have changed.
+
+    Those that hang on them, and the restated ones that these read: a process that died may have
+    left them as they were before somebody's consent changed.
+    """
     found = {of(source).name for source in sources for of in (landing_table, rejects_table)}
     for name, table in TABLES.items():
         if table.zone is not Zone.LANDING and found & needs_of(name).keys():
             found.add(name)
-    return sorted(found)
+    read = {
+        need for name in found if TABLES[name].zone is not Zone.LANDING for need in needs_of(name)
+    }
+    return sorted(found | {name for name in read if TABLES[name].restated})
 
 
 class What(dg.Config):

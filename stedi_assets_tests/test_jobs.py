@@ -10,6 +10,7 @@ from stedi_assets.tables import TABLES, Source
 
 CUSTOMER, ACCELEROMETER, STEP_TRAINER = Source
 AFTER_READINGS = ["machine_learning_curated", "step_trainer_trusted"]
+RESTATED = ["customer_trusted", "customers_curated"]
 
 
 @pytest.mark.parametrize(
@@ -33,23 +34,23 @@ AFTER_READINGS = ["machine_learning_curated", "step_trainer_trusted"]
                 "accelerometer_landing",
                 "accelerometer_rejects",
                 "accelerometer_trusted",
-                "customers_curated",
+                *RESTATED,
                 *AFTER_READINGS,
             ],
         ),
         (
             [STEP_TRAINER],
-            ["step_trainer_landing", "step_trainer_rejects", *AFTER_READINGS],
+            ["step_trainer_landing", "step_trainer_rejects", *RESTATED, *AFTER_READINGS],
         ),
         (
             [STEP_TRAINER, ACCELEROMETER],
-            [name for name in TABLES if not name.startswith("customer_")],
+            [name for name in TABLES if name not in {"customer_landing", "customer_rejects"}],
         ),
         (list(Source), list(TABLES)),
     ],
     ids=["none", "customers", "phones", "devices", "phones and devices", "all"],
 )
-def test_on_the_files_of_a_source_hang_its_own_tables_and_those_that_are_made_from_them(
+def test_for_files_of_a_source_its_own_tables_are_made_those_after_them_and_customers_anew(
     sources: list[Source], tables: list[str]
 ) -> None:
     found = tables_after(sources)

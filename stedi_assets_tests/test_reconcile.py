@@ -29,7 +29,7 @@ from stedi_assets.reconcile import NotReconciledError, Stale, examine, reconcile
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.rules import derived_row_count
 from stedi_assets.stored import Stored
-from stedi_assets.tables import TABLES, Table, Zone
+from stedi_assets.tables import TABLES, Source, Table, Zone
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.histories import (
     DAYS,
@@ -553,6 +553,19 @@ def values_beyond_landing(tables: Tables) -> Iterator[object]:
             for rows in by_day.values():
                 for row in rows:
                     yield from row
+
+
+def test_a_run_follows_a_withdrawal_that_a_dead_process_read_and_did_not_follow(
+    world: World,
+) -> None:
+    happen(world, *two_customers(), BringUpToDate(), WITHDRAWS)
+    happen(world, Reconcile(False, ("customer_landing", "customer_rejects")))
+    assert stored_rows(world.lake)["customer_trusted"][SIXTH].total() == 2
+    happen(world, comes("step_trainer", NINTH, device(300, "s1"), device(301, "s2")))
+    happen(world, Run(NINTH, NINTH, (Source.STEP_TRAINER,)))
+    stored = stored_rows(world.lake)
+    assert [serial for _, serial, *_ in stored["step_trainer_trusted"][NINTH]] == ["s2"]
+    assert stored["customer_trusted"][SIXTH].total() == 1
 
 
 @pytest.mark.parametrize("policy", [Policy.STRICT])

@@ -440,6 +440,7 @@ AFTER = {
     "accelerometer": {
         "accelerometer_landing",
         "accelerometer_rejects",
+        "customer_trusted",
         "accelerometer_trusted",
         "customers_curated",
         "step_trainer_trusted",
@@ -448,6 +449,8 @@ AFTER = {
     "step_trainer": {
         "step_trainer_landing",
         "step_trainer_rejects",
+        "customer_trusted",
+        "customers_curated",
         "step_trainer_trusted",
         "machine_learning_curated",
     },
