@@ -270,9 +270,14 @@ def test_files_become_tables_and_earlier_dates_follow_later_ones(home: Path, lak
             (101, False),  # bob's device and ann's phone
         ]
 
-        dev.wait_until("at rest", lambda: at_rest(dev.runs()))
+        runs: list[dg.RunRecord] = []
+
+        def rests() -> bool:
+            runs[:] = dev.runs()  # a look later there may be a new one
+            return at_rest(runs)
+
+        dev.wait_until("at rest", rests)
         assert counts(lake) == followed
-        runs = dev.runs()
         dev.end(signal.SIGINT)  # as Ctrl-C does
 
     assert {run.dagster_run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
