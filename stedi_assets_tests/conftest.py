@@ -77,6 +77,15 @@ def engine(lake: Lake) -> Iterator[DuckDBEngine]:
 
 
 @pytest.fixture(scope="session")
+def quick_spark() -> dict[str, str]:
+    """Settings of a small Spark that is quick to start."""
+    return {
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "STEDI_SPARK_MEMORY": "1g",
+    }
+
+
+@pytest.fixture(scope="session")
 def reference() -> Path:
     """The folder with the real landing files; without them the test is skipped, but in CI."""
     folder = Path(os.environ.get("STEDI_REFERENCE") or _ROOT.parent / "shared" / "reference")
