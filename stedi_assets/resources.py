@@ -192,23 +192,27 @@ def in_memory() -> duckdb.DuckDBPyConnection:
 def spark_session() -> SparkSession:
     """A session of Spark, with views and functions of its own.
 
-    Spark is on all cores of this machine, and ends with this process; of memory it has
-    `STEDI_SPARK_MEMORY`, by default 2g.
+    It is of the Spark that `SPARK_REMOTE` leads to, by Spark Connect. Without it Spark is on all
+    cores of this machine, and ends with this process; of memory it has `STEDI_SPARK_MEMORY`, by
+    default 2g.
     """
     from pyspark.sql import SparkSession
 
     # Of the new pandas, of which nothing is used here: rows go by Arrow.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # and not what the PATH has
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    settings: dict[str, str | bool | int | float | None] = {
-        "spark.driver.memory": os.environ.get("STEDI_SPARK_MEMORY") or "2g",
-        "spark.log.level": "ERROR",
-        "spark.sql.shuffle.partitions": "4",  # each is a task, of which many small ones cost more
-        "spark.ui.enabled": "false",
-        "spark.ui.showConsoleProgress": "false",
-    }
-    return SparkSession.builder.appName("stedi").config(map=settings).getOrCreate().newSession()
+    builder = SparkSession.builder.appName("stedi")
+    if not os.environ.get("SPARK_REMOTE"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # and not what the PATH has
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        settings: dict[str, str | bool | int | float | None] = {
+            "spark.driver.memory": os.environ.get("STEDI_SPARK_MEMORY") or "2g",
+            "spark.log.level": "ERROR",
+            "spark.sql.shuffle.partitions": "4",  # each is a task; many small ones cost more
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+        }
+        builder = builder.config(map=settings)
+    return builder.create()
 
 
 @contextmanager

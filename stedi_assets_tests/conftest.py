@@ -49,7 +49,7 @@ def _no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def _forget_settings(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("AWS_", "DAGSTER_", "STEDI_")) and name not in {
+        if name.startswith(("AWS_", "DAGSTER_", "STEDI_", "SPARK_REMOTE")) and name not in {
             *SETTINGS,
             "STEDI_REFERENCE",
         }:

@@ -1,20 +1,29 @@
 """The lake on Spark: the same tables, and neither engine finds anything to do after the other."""
 
+import os
+import socket
 import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from datetime import date
 from itertools import cycle
 from pathlib import Path
 
+import pyspark
 import pytest
 from hypothesis import given, settings
 
+import stedi_assets
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.resources import cache_folder
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.conftest import Bucket
+from stedi_assets_tests.end_to_end.erasing import ANN, forget
 from stedi_assets_tests.end_to_end.histories import Event, Runner, compiled_once, histories
-from stedi_assets_tests.end_to_end.landing_files import run
+from stedi_assets_tests.end_to_end.landing_files import customer, land, rows_by_date, run
 from stedi_assets_tests.end_to_end.process import counts, stedi, succeeded
 from stedi_assets_tests.end_to_end.test_any_order import any_history, ends_up_as_a_fresh_lake
 from stedi_assets_tests.end_to_end.test_reference import DAY, NO_REJECTS, STATED
@@ -43,28 +52,18 @@ def test_the_reference_files_give_the_known_counts_and_duckdb_has_nothing_to_do(
     assert "ERROR" not in told
     assert counts(reference_lake) == STATED | NO_REJECTS
     before = files_in(root_of(reference_lake))
-    for engine in ("duckdb", "spark"):
-        assert succeeded(stedi(reference_lake, "status", STEDI_ENGINE=engine)) == UP_TO_DATE
-        told = succeeded(stedi(reference_lake, "run", STEDI_ENGINE=engine))
-        assert told.startswith("All tables are up to date.\n")
+    assert succeeded(stedi(reference_lake, "status")) == UP_TO_DATE
+    assert succeeded(stedi(reference_lake, "run")).startswith("All tables are up to date.\n")
     assert files_in(root_of(reference_lake)) == before
 
 
 @pytest.mark.reference
-def test_after_duckdb_spark_has_nothing_to_do_and_makes_what_is_lost_as_it_was(
-    reference_lake: Lake,
-) -> None:
+def test_after_duckdb_spark_has_nothing_to_do(reference_lake: Lake) -> None:
     succeeded(stedi(reference_lake, "run"))
+    before = files_in(root_of(reference_lake))
     assert succeeded(on_spark(reference_lake, "status")) == UP_TO_DATE
     assert succeeded(on_spark(reference_lake, "run")).startswith("All tables are up to date.\n")
-    files = [path for path in files_in(root_of(reference_lake)) if path.name == "part-0.parquet"]
-    assert len(files) == len(TABLES)
-    for file in files:
-        file.unlink()
-    told = succeeded(on_spark(reference_lake, "reconcile"))
-    assert "ERROR" not in told
-    assert counts(reference_lake) == STATED | NO_REJECTS
-    assert succeeded(stedi(reference_lake, "status")) == UP_TO_DATE
+    assert files_in(root_of(reference_lake)) == before
 
 
 @pytest.mark.reference
@@ -83,6 +82,82 @@ def test_a_lake_on_s3_gives_the_same_counts(
     assert counts(lake.storage.uri()) == STATED | NO_REJECTS
     assert succeeded(stedi(lake.storage.uri(), "status")) == UP_TO_DATE
     assert bucket.objects == before
+
+
+# Spark Connect.
+
+
+@pytest.fixture
+def connect_server(tmp_path: Path) -> Iterator[str]:
+    """The address of a Spark that is a process of its own."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    home = Path(pyspark.__file__).parent
+    log = tmp_path / "spark.log"
+    command = [
+        *(home / "bin" / "spark-submit", "--driver-memory", "1g"),
+        *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
+        *("--conf", f"spark.connect.grpc.binding.port={port}"),
+        *("--conf", "spark.connect.grpc.binding.address=127.0.0.1"),
+        *("--conf", "spark.ui.enabled=false", "--conf", "spark.sql.shuffle.partitions=4"),
+        "spark-internal",
+    ]
+    environment = {
+        **os.environ,
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(Path(stedi_assets.__file__).parents[1]),
+    }
+    with (
+        log.open("w") as out,
+        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out, stderr=out) as server,
+    ):
+        try:
+            for _ in range(600):
+                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.1)
+            yield f"sc://127.0.0.1:{port}"
+        finally:
+            server.terminate()
+
+
+@pytest.mark.reference
+def test_over_spark_connect_a_machine_without_java_gives_the_same_counts(
+    reference_lake: Lake, connect_server: str, tmp_path: Path
+) -> None:
+    no_java = {"PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)}
+    told = succeeded(
+        stedi(reference_lake, "run", STEDI_ENGINE="spark", SPARK_REMOTE=connect_server, **no_java)
+    )
+    assert "ERROR" not in told
+    assert counts(reference_lake) == STATED | NO_REJECTS
+    assert succeeded(stedi(reference_lake, "status")) == UP_TO_DATE
+
+
+# Erasure.
+
+
+def test_spark_keeps_out_whom_an_erasure_erased_as_duckdb_does(
+    lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEDI_ENGINE", "spark")
+    runner = Runner(lakes / "lake")
+    lake, day = runner.lake, date(2023, 8, 6)
+    delivery = (customer(ANN, "s1"), customer("bob@test.com", "s2"), f'{{"email": "{ANN}", broken')
+    land(lake, "customer", DAY, *delivery)
+    runner.run([day], list(TABLES))
+    assert forget(runner)
+    land(lake, "customer", DAY, *delivery, name="again.json")
+    runner.run([day], list(TABLES))
+    again = f"customer/landing/ingestion_date={DAY}/again.json"
+    assert rows_by_date(lake, "customer_rejects") == {
+        DAY: Counter([(again, 1, "erased", None), (again, 3, "erased", None)])
+    }
+    emails = {row[1] for row in rows_by_date(lake, "customer_landing")[DAY]}
+    assert emails == {"bob@test.com"}
+    runner.end()
+    assert succeeded(stedi(lake, "status", STEDI_ENGINE="duckdb")) == UP_TO_DATE
 
 
 # Any history.
