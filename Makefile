@@ -18,7 +18,7 @@ test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at 
 test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
 	$(BIN)/pytest -n auto -m long
 
-test-spark: $(VENV)/installed  ## The tests on Spark, one after the other, which takes one Spark; needs Java 17
+test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17
 	$(BIN)/pytest -m spark
 
 test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT

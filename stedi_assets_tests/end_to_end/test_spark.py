@@ -192,7 +192,7 @@ def _quickly() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_quickly")
-@settings(any_history, max_examples=2)
+@settings(any_history, max_examples=1)
 @given(histories())
 def test_any_history_of_a_lake_whose_engines_take_turns_ends_as_a_fresh_lake(
     events: list[Event],

@@ -45,25 +45,14 @@ some = settings(
 # Tables that hold what engines disagree on.
 
 SPELLINGS = [
-    *("ann@test.com", "Ann@Test.com", " ANN@test.com\t", "i@x", "I@x", "İ@x", "ı@x", ""),  # noqa: RUF001
-    *(
-        "ΑΣ",
-        "ας",
-        "ασ",
-        "ß",
-        "ẞ",
-        "ss",
-        "K",
-        "\u212a",
-        "\u212b",
-        "\u00c5",
-        "\u01c5",
-        "É",
-        "e\u0301",
-    ),
-    *("𐐀", "𐐨", "😀"),
-    *("\va\f", "\r\na ", "\xa0a", "\x85a", "\u2003a", "a\0", "a", "A", "\u0345", "ῼ", "Ⴀ", "Ა"),
+    *["ann@test.com", "Ann@Test.com", " ANN@test.com\t", "i@x", "I@x", "\u0130@x", "\u0131@x", ""],
+    *["\u0391\u03a3", "\u03b1\u03c2", "\u03b1\u03c3"],  # sigmas: capital, at an end, small
+    *["ß", "ẞ", "ss", "K", "\u212a", "\u212b", "\u00c5", "\u01c5", "É", "e\u0301", "\u0345"],
+    *["\va\f", "\r\na ", "\xa0a", "\x85a", "\u2003a", "a\0", "a", "A"],
+    *["\U00010400", "\U00010428", "😀", "\u1ffc", "\u10a0", "\u1c90"],
 ]
+"""Emails that are those of one person to some engines, and to others not."""
+
 BIRTHDAYS = {
     "1990-06-15": 1990,
     "0099-01-31": 99,
@@ -71,9 +60,10 @@ BIRTHDAYS = {
     " 7-": 7,
     "\t\n\r\f 77-": 77,
     **dict.fromkeys(["12345-01", "-1-1", "19 90-", "1990", "", " ", "\n", "a1990-01"]),
-    **dict.fromkeys(["\v1990-", "\x851990-", "\xa01990-", "\u20031990-", "１９-01-01"]),  # noqa: RUF001
+    **dict.fromkeys(["\v1990-", "\x851990-", "\xa01990-", "\u20031990-", "\uff11-01-01"]),
 }
 """Birthdays, and the year with which each begins."""
+
 EMAILS = st.sampled_from(SPELLINGS[:12]) | st.sampled_from(SPELLINGS)
 SERIALS = st.sampled_from(["s", "S", "s ", "t", "", "é", "e\u0301", "\0"])
 MOMENTS = st.sampled_from([-(2**63), -1, 0, 1, 2**63 - 1, -62_135_596_800_001]) | st.integers(-9, 9)
