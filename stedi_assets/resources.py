@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -208,6 +209,7 @@ def spark_session() -> SparkSession:
             "spark.driver.memory": os.environ.get("STEDI_SPARK_MEMORY") or "2g",
             "spark.log.level": "ERROR",
             "spark.sql.shuffle.partitions": "4",  # each is a task; many small ones cost more
+            "spark.sql.warehouse.dir": tempfile.gettempdir(),  # or it makes a folder where it is
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
         }

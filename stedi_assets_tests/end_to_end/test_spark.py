@@ -51,6 +51,7 @@ def test_the_reference_files_give_the_known_counts_and_duckdb_has_nothing_to_do(
     told = succeeded(on_spark(reference_lake, "run"))
     assert "ERROR" not in told
     assert counts(reference_lake) == STATED | NO_REJECTS
+    assert not (root_of(reference_lake) / "spark-warehouse").exists(), "where the process was"
     before = files_in(root_of(reference_lake))
     assert succeeded(stedi(reference_lake, "status")) == UP_TO_DATE
     assert succeeded(stedi(reference_lake, "run")).startswith("All tables are up to date.\n")
