@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-long test-s3 lint dev bench lock clean
+.PHONY: run test test-long test-spark test-s3 lint dev bench lock clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -13,10 +13,13 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 	$(BIN)/stedi run
 
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
-	$(BIN)/pytest -n auto -m "not long"
+	$(BIN)/pytest -n auto -m "not long and not spark"
 
 test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
 	$(BIN)/pytest -n auto -m long
+
+test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17
+	$(BIN)/pytest -m spark
 
 test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT
 	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto -m s3
@@ -36,7 +39,7 @@ COMPILE := uv pip compile setup.cfg --universal --python-version 3.11 \
 	--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url
 
 lock:  ## New versions into both lock files, with uv from anywhere on the PATH
-	$(COMPILE) --extra dev --upgrade --output-file requirements.lock
+	$(COMPILE) --extra dev --extra spark --upgrade --output-file requirements.lock
 	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
 		--output-file deploy/aws/requirements.lock
 

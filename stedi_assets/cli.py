@@ -321,6 +321,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     from stedi_assets.privacy.suppression import OtherKeyError
     from stedi_assets.resources import (
         cache_folder,
+        engine_name,
         lake_root,
         open_engine,
         policy,
@@ -332,6 +333,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
         with _told_without_traceback(ValueError):
             start_date()
             policy()
+            engine_name()
             lake = open_lake(lake_root(), cache_folder())
         if not lake.storage.exists():
             raise click.ClickException(

@@ -22,8 +22,10 @@ import ibis.expr.types as ir
 
 from stedi_assets.assets.definition import Definition, Need
 from stedi_assets.engines.duckdb import Content, DuckDBEngine, Noted, Staged
+from stedi_assets.engines.spark import SparkEngine
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import fingerprint
+from stedi_assets.landing.on_spark import read_days_on_spark
 from stedi_assets.landing.reader import Day, read_days, reading_sql
 from stedi_assets.privacy.suppression import kept_out
 from stedi_assets.tables import TABLES, Source, Table, landing_table, rejects_table
@@ -126,7 +128,11 @@ def make_landing(
     wanted = {
         day: Day({file.key: next(paths) for file in of}, stamps[day]) for day, of in files.items()
     }
-    rows, rejects = read_days(engine, source, wanted, kept_out(lake, engine))
+    out = kept_out(lake, engine)
+    if isinstance(engine, SparkEngine):
+        rows, rejects = read_days_on_spark(engine, source, wanted, out)
+    else:
+        rows, rejects = read_days(engine, source, wanted, out)
     sql = reading_sql(engine, source)
     return (
         engine.sealed(landing_table(source), rows, stamps, sql),
@@ -328,9 +334,7 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
     else:
         upstream.bind([])
         alone = set() if rows.op().find(ops.InMemoryTable) else _alone(upstream, days)
-        files = engine.write_each(
-            table, rows, alone, stamps, lambda day, its: upstream.bind_readings([day], its)
-        )
+        files = engine.write_each(table, rows, alone, stamps, upstream.bind_readings)
         for portion in _portions(upstream, set(days) - alone):
             upstream.bind_readings(portion)
             files |= engine.write(table, rows, portion, stamps)

@@ -6,20 +6,29 @@ The only module that reads the environment. What of it are Dagster resources: `r
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import duckdb
 
 from stedi_assets.catalog.catalog import Catalog, NoCatalog
 from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.engines.spark import SparkEngine
 from stedi_assets.lake import Lake, LocalStorage
 from stedi_assets.landing.files import Landed, look
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.pseudonyms import local_key
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 
 def lake_root() -> str:
@@ -68,6 +77,22 @@ def policy() -> Policy:
     except ValueError:
         known = " or ".join(Policy)
         raise ValueError(f"STEDI_POLICY is {value!r}: set it to {known}") from None
+
+
+def engine_name() -> str:
+    """What computes tables: `STEDI_ENGINE`, `duckdb` by default, or `spark`.
+
+    Raises:
+        ValueError: there is no such engine, or it is not installed.
+    """
+    value = os.environ.get("STEDI_ENGINE") or "duckdb"
+    if value not in ("duckdb", "spark"):
+        raise ValueError(f"STEDI_ENGINE is {value!r}: set it to duckdb or spark")
+    if value == "spark" and not find_spec("pyspark"):
+        raise ValueError(
+            "STEDI_ENGINE is 'spark', and PySpark is not installed: install stedi-assets[spark]"
+        )
+    return value
 
 
 def dagster_home() -> str | None:
@@ -165,11 +190,41 @@ def in_memory() -> duckdb.DuckDBPyConnection:
     return duckdb.connect(config={**duckdb_settings()})
 
 
+def spark_session() -> SparkSession:
+    """A session of Spark, with views and functions of its own.
+
+    It is of the Spark that `SPARK_REMOTE` leads to, by Spark Connect. Without it Spark is on all
+    cores of this machine, and ends with this process; of memory it has `STEDI_SPARK_MEMORY`, by
+    default 2g.
+    """
+    from pyspark.sql import SparkSession
+
+    # Of the new pandas, of which nothing is used here: rows go by Arrow.
+    warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
+    builder = SparkSession.builder.appName("stedi")
+    if not os.environ.get("SPARK_REMOTE"):
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # and not what the PATH has
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+        settings: dict[str, str | bool | int | float | None] = {
+            "spark.driver.memory": os.environ.get("STEDI_SPARK_MEMORY") or "2g",
+            "spark.log.level": "ERROR",
+            "spark.sql.shuffle.partitions": "4",  # each is a task; many small ones cost more
+            "spark.sql.warehouse.dir": tempfile.gettempdir(),  # or it makes a folder where it is
+            "spark.ui.enabled": "false",
+            "spark.ui.showConsoleProgress": "false",
+        }
+        builder = builder.config(map=settings)
+    return builder.create()
+
+
 @contextmanager
 def open_engine(
     lake: Lake, connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] = in_memory
 ) -> Iterator[DuckDBEngine]:
-    """An engine over the lake, with a private folder from `staging`."""
-    key = pseudonym_key(lake)
+    """An engine over the lake, with a private folder from `staging`: the one of `STEDI_ENGINE`."""
+    key, name = pseudonym_key(lake), engine_name()
     with lake.staging() as folder, connect() as connection:
-        yield DuckDBEngine(connection, key, folder)
+        if name == "spark":
+            yield SparkEngine(connection, key, folder, spark_session)
+        else:
+            yield DuckDBEngine(connection, key, folder)

@@ -49,7 +49,7 @@ def _no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def _forget_settings(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("AWS_", "DAGSTER_", "STEDI_")) and name not in {
+        if name.startswith(("AWS_", "DAGSTER_", "STEDI_", "SPARK_REMOTE")) and name not in {
             *SETTINGS,
             "STEDI_REFERENCE",
         }:
@@ -74,6 +74,15 @@ def engine(lake: Lake) -> Iterator[DuckDBEngine]:
     """DuckDB over the empty lake."""
     with open_engine(lake) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def quick_spark() -> dict[str, str]:
+    """Settings of a small Spark that is quick to start."""
+    return {
+        "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "STEDI_SPARK_MEMORY": "1g",
+    }
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,8 @@ def customers_curated(customer_trusted: ir.Table, accelerometer_trusted: ir.Tabl
 
 def year_of(birthday: ir.StringValue) -> ir.IntegerValue:
     """The year with which a birthday begins, one to four digits; null where it begins otherwise."""
-    return birthday.re_extract(r"^\s*(\d{1,4})-", 1).nullif("").cast("int32")
+    # Blanks by name: what else \s means, regular expressions do not agree on.
+    return birthday.re_extract(r"^[ \t\n\f\r]*(\d{1,4})-", 1).nullif("").cast("int32")
 
 
 @derived(

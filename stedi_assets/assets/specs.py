@@ -12,6 +12,7 @@ from stedi_assets.io_manager import IO_MANAGER_KEY
 from stedi_assets.metadata import column_schema
 from stedi_assets.partitions import DAILY, MAPPINGS, SINGLE_RUN
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.resources import engine_name
 from stedi_assets.tables import TABLES, Table
 
 
@@ -21,7 +22,7 @@ def about(table: Table) -> dict[str, Any]:
         "group_name": table.zone.value,
         "description": table.description,
         "owners": [table.owner],
-        "kinds": {"duckdb", "parquet"},
+        "kinds": {engine_name(), "parquet"},
         "tags": {"source": table.source.value},
         "metadata": {"dagster/column_schema": column_schema(table)},
         "io_manager_key": IO_MANAGER_KEY,

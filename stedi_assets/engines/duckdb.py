@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from datetime import date
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import duckdb
 import ibis
@@ -35,6 +36,15 @@ SQL_TYPES: dict[ColumnType, str] = {
     "boolean": "BOOLEAN",
 }
 """DuckDB's names of the registry's types."""
+
+
+class Bind(Protocol):
+    """Lets SQL see what the partitions of days may need, and no more."""
+
+    def __call__(
+        self, days: Collection[date], connection: duckdb.DuckDBPyConnection | None = None
+    ) -> None:
+        """For one connection alone, if it is given."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,7 @@ class DuckDBEngine:
         self, connection: duckdb.DuckDBPyConnection, pseudonym_key: str, folder: Path
     ) -> None:
         self.connection = connection
-        self._pseudonym_key = pseudonym_key
+        self.pseudonym_key = pseudonym_key
         self.folder = folder
         self.key_id = hashlib.sha256(f"id of {pseudonym_key}".encode()).hexdigest()[:8]
         self._kept: dict[str, Hashable] = {}
@@ -193,7 +203,7 @@ class DuckDBEngine:
         more = f" UNION ALL BY NAME {also}" if also else ""
         (connection or self.connection).execute(
             f"CREATE OR REPLACE {alone} VIEW {quoted(table.name)} AS "
-            f"{_partitions(table, files)}{more}"
+            f"{rows_of_files(table, files.values())}{more}"
         )
 
     def create_small_view(
@@ -204,7 +214,7 @@ class DuckDBEngine:
         Opening hundreds of files takes longer than reading the few rows in them.
         """
         rows = f"{table.name} rows"
-        self.keep(rows, made_from, _partitions(table, files))
+        self.keep(rows, made_from, rows_of_files(table, files.values()))
         self.connection.execute(
             f"CREATE OR REPLACE VIEW {quoted(table.name)} AS FROM {quoted(rows)}"
         )
@@ -227,32 +237,41 @@ class DuckDBEngine:
             stored: what the table's other partitions hold; if given, those are written as well
                 whose rows are others now.
         """
-        self.ibis.create_view("definition", rows, overwrite=True)
-        source = "definition"
-        if len(days) > 1 or stored is not None:
-            # Also the rows of other days, where they can have become others.
-            kept = "true" if stored is not None else f"{PARTITION} IN (SELECT unnest($days))"
-            self.connection.execute(
-                f"CREATE OR REPLACE TABLE result AS FROM definition WHERE {kept}",
-                None if stored is not None else {"days": list(days)},
-            )
-            source = "result"
+        kept = days if stored is None else None  # also rows of other days can have become others
+        with self._computed(table, rows, kept) as (source, is_stored):
             if stored is not None:
-                now = self._contents(table, "FROM result", PARTITION)
+                now = self._contents(table, f"FROM {source}", PARTITION)
                 none = self._no_rows
                 other = (day for day in stored if now.get(day, none) != stored[day])
                 days = {*days, *other, *(now.keys() - stored.keys())}
-        query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
+            query = f"SELECT {_list(table.column_names)} FROM {source} WHERE {PARTITION} = $day"
 
-        def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
-            return self._stage_day(table, query, stamps, day, connection)
+            def stage(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
+                return self._stage_day(table, query, stamps, day, connection)
 
-        if source == "definition":
-            files = {day: stage(day, self.connection) for day in days}
-        else:
-            files = self.in_parallel(stage, sorted(days))
-        self.connection.execute("DROP TABLE IF EXISTS result")
-        return files
+            if is_stored:
+                return self.in_parallel(stage, sorted(days))
+            return {day: stage(day, self.connection) for day in days}
+
+    @contextmanager
+    def _computed(
+        self, table: Table, rows: ir.Table, days: Collection[date] | None
+    ) -> Iterator[tuple[str, bool]]:
+        """Let SQL see the rows of a table's definition on some dates, or on all without dates.
+
+        Gives the name of what holds them, and whether they are computed, or will be when read.
+        """
+        self.ibis.create_view("definition", rows, overwrite=True)
+        if days is not None and len(days) < 2:
+            yield "definition", False
+            return
+        kept = "true" if days is None else f"{PARTITION} IN (SELECT unnest($days))"
+        self.connection.execute(
+            f"CREATE OR REPLACE TABLE result AS FROM definition WHERE {kept}",
+            None if days is None else {"days": list(days)},
+        )
+        yield "result", True
+        self.connection.execute("DROP TABLE result")
 
     def write_each(
         self,
@@ -260,7 +279,7 @@ class DuckDBEngine:
         rows: ir.Table,
         days: Collection[date],
         stamps: Mapping[date, str],
-        bind: Callable[[date, duckdb.DuckDBPyConnection], None],
+        bind: Bind,
     ) -> dict[date, Path]:
         """The same, each partition by itself and several at once.
 
@@ -269,14 +288,14 @@ class DuckDBEngine:
             rows: the table's definition, for any days.
             days: the partitions to write.
             stamps: what to note in a day's file.
-            bind: lets a connection see what the partition of a day may need, and no more.
+            bind: lets the engine, or one connection, see what partitions may need, and no more.
         """
         query = (
             f"SELECT {_list(table.column_names)} FROM ({self.sql(rows)}) WHERE {PARTITION} = $day"
         )
 
         def write(day: date, connection: duckdb.DuckDBPyConnection) -> Path:
-            bind(day, connection)
+            bind([day], connection)
             return self._stage_day(table, query, stamps, day, connection)
 
         return self.in_parallel(write, sorted(days))
@@ -351,7 +370,7 @@ class DuckDBEngine:
             return dict(zip(items, pool.map(make_one, items), strict=True))
 
     def _know_key(self, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
-        return connection.execute("SET VARIABLE pseudonym_key = $key", {"key": self._pseudonym_key})
+        return connection.execute("SET VARIABLE pseudonym_key = $key", {"key": self.pseudonym_key})
 
     def sql(self, rows: ir.Table) -> str:
         """The query of an expression."""
@@ -553,11 +572,11 @@ def file_names(paths: Collection[Path]) -> list[str]:
 _PLAIN = str.maketrans({c: f"[{c}]" for c in "*?["})
 
 
-def _partitions(table: Table, files: Mapping[date, Path]) -> str:
-    """SQL for the rows of partitions, with the partition column last."""
+def rows_of_files(table: Table, files: Collection[Path]) -> str:
+    """SQL for the rows of partitions' files, with the partition column last."""
     if not files:
         return f"SELECT *, CAST(NULL AS DATE) AS {PARTITION} FROM ({no_rows(table)})"
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in file_names(files.values()))
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in file_names(files))
     return (
         f"SELECT {_list(table.column_names)}, CAST({PARTITION} AS DATE) AS {PARTITION} "
         f"FROM read_parquet([{names}], hive_partitioning = true)"

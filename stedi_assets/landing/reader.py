@@ -82,12 +82,28 @@ def read_days(
             if found:
                 rows[day], rejected[day] = found
             else:
-                reader = _DayReader(engine, table, engine.connection, kept_out)
-                records = reader.read(days[day].files)
+                records = read_into_tables(engine, source, days[day].files, kept_out)
                 notes = {"stamp": days[day].stamp, "records": str(records)}
                 rows[day], _ = engine.stage(table, day, "SELECT * FROM landed", notes)
                 rejected[day], _ = engine.stage(rejects, day, "SELECT * FROM rejected", notes)
     return rows, rejected
+
+
+def read_into_tables(
+    engine: DuckDBEngine, source: Source, files: Mapping[str, Path], kept_out: str = ""
+) -> int:
+    """Read landing files into the tables `landed` and `rejected`; returns how many records.
+
+    Args:
+        engine: has the tables then.
+        source: whose files they are.
+        files: local files by their keys in the lake.
+        kept_out: see `read_days`.
+
+    Raises:
+        OSError: a file cannot be opened.
+    """
+    return _DayReader(engine, landing_table(source), engine.connection, kept_out).read(files)
 
 
 def _together(days: Mapping[date, Day]) -> list[tuple[date, ...]]:

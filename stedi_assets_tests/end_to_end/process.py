@@ -39,7 +39,7 @@ def succeeded(process: subprocess.CompletedProcess[str]) -> str:
     return process.stdout
 
 
-def counts(lake: Lake) -> dict[str, int]:
+def counts(lake: Lake | str) -> dict[str, int]:
     """What `stedi counts --format json` says."""
     found: dict[str, int] = json.loads(succeeded(stedi(lake, "counts", "--format", "json")))
     return found

@@ -4,7 +4,7 @@ import hashlib
 import os
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -742,9 +742,9 @@ def test_partitions_written_each_by_itself_are_those_of_the_whole_table(
     whole = engine.sealed(PHONE, engine.write(PHONE, rows, list(files), {}), {}, "")
     seen: list[date] = []
 
-    def bind(day: date, connection: duckdb.DuckDBPyConnection) -> None:
-        seen.append(day)
-        engine.create_view(PHONE, {day: files[day]}, connection)
+    def bind(days: Collection[date], connection: duckdb.DuckDBPyConnection | None = None) -> None:
+        seen.extend(days)
+        engine.create_view(PHONE, {day: files[day] for day in days}, connection)
 
     stamps = {day: f"of {day}" for day in files}
     each = engine.write_each(PHONE, rows, [EIGHTH, SIXTH, SEVENTH], stamps, bind)

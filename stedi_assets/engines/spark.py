@@ -1,0 +1,213 @@
+"""Computing definitions on Spark, from the lake's files and back into files.
+
+The same Ibis expressions as DuckDB's; where functions of the two differ, Spark's are replaced.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+import uuid
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import date
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import ibis
+import ibis.expr.operations as ops
+import ibis.expr.types as ir
+from ibis.backends.sql.compilers.pyspark import PySparkCompiler
+
+from stedi_assets.engines.duckdb import Bind, DuckDBEngine, rows_of_files
+from stedi_assets.tables import PARTITION, TABLES, ColumnType, Table
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+_TYPES: dict[ColumnType, str] = {
+    "string": "STRING",
+    "int64": "BIGINT",
+    "int32": "INT",
+    "float64": "DOUBLE",
+    "boolean": "BOOLEAN",
+}
+"""Spark's names of the registry's types."""
+
+
+class SparkEngine(DuckDBEngine):
+    """Spark for what all rows pass through, and DuckDB to look at files and to lay them down.
+
+    Args:
+        connection: DuckDB's.
+        pseudonym_key: what pseudonyms are made with.
+        folder: private, for finished files that are not published yet; Spark writes there too.
+        connect: gives a session of Spark, of which views and functions are this engine's alone. It
+            is asked once there is something to compute: starting Spark takes seconds.
+    """
+
+    def __init__(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        pseudonym_key: str,
+        folder: Path,
+        connect: Callable[[], SparkSession],
+    ) -> None:
+        super().__init__(connection, pseudonym_key, folder)
+        self._connect = connect
+        self._files: dict[str, list[Path]] = {}
+
+    @cached_property
+    def _ibis_of_spark(self) -> Any:
+        backend = ibis.pyspark.from_connection(self._connect())
+        backend.compiler = _Compiler()
+        return backend
+
+    @cached_property
+    def session(self) -> SparkSession:
+        """Spark's session, with the functions that definitions need."""
+        session: SparkSession = self._ibis_of_spark._session
+        key = self.pseudonym_key
+
+        def pseudonym(value: str | None) -> str | None:
+            return None if value is None else hashlib.sha256((key + value).encode()).hexdigest()
+
+        # In Python and not in SQL, so that the key shows in no plan and no log of Spark's.
+        session.udf.register("pseudonym", pseudonym, "string")
+        capitals, small = self._letters()
+        session.sql(
+            "CREATE OR REPLACE TEMPORARY FUNCTION lowercase(text STRING) RETURNS STRING "
+            f"RETURN translate(text, '{capitals}', '{small}')"
+        )
+        return session
+
+    def _letters(self) -> tuple[str, str]:
+        """All letters that DuckDB's `lower` changes, and what it makes of each."""
+        found = self.connection.execute(
+            "SELECT chr(code::INTEGER) AS letter, lower(letter) AS small "
+            f"FROM range(1, {sys.maxunicode + 1}) AS t(code) "
+            "WHERE code NOT BETWEEN 55296 AND 57343 AND letter <> small"  # halves of surrogates
+        ).fetchall()
+        return "".join(letter for letter, _ in found), "".join(small for _, small in found)
+
+    def create_view(
+        self,
+        table: Table,
+        files: Mapping[date, Path],
+        connection: duckdb.DuckDBPyConnection | None = None,
+        also: str | None = None,
+    ) -> None:
+        """See `DuckDBEngine`; what all connections see, definitions on Spark see too."""
+        super().create_view(table, files, connection, also)
+        if connection is None:
+            self._files[table.name] = list(files.values())
+            if also:
+                path = self.folder / f"{uuid.uuid4().hex}.parquet"
+                self.connection.execute(f"COPY ({also}) TO $path", {"path": str(path)})
+                self._files[table.name].append(path)
+
+    def create_small_view(
+        self, table: Table, files: Mapping[date, Path], made_from: Hashable
+    ) -> None:
+        """See `DuckDBEngine`."""
+        super().create_small_view(table, files, made_from)
+        self._files[table.name] = list(files.values())
+
+    def write_each(
+        self,
+        table: Table,
+        rows: ir.Table,
+        days: Collection[date],
+        stamps: Mapping[date, str],
+        bind: Bind,
+    ) -> dict[date, Path]:
+        """See `DuckDBEngine`; on Spark all at once, which keeps all cores busy by itself."""
+        if not days:
+            return {}
+        bind(days)
+        return self.write(table, rows, days, stamps)
+
+    @contextmanager
+    def _computed(
+        self, table: Table, rows: ir.Table, days: Collection[date] | None
+    ) -> Iterator[tuple[str, bool]]:
+        if rows.op().find(ops.InMemoryTable):  # it is in this process, and not large
+            with super()._computed(table, rows, days) as found:
+                yield found
+            return
+        for read in rows.op().find(ops.DatabaseTable):
+            self._let_see(TABLES[read.name])
+        result = self.session.sql(self._ibis_of_spark.compile(rows))
+        result = result.select(*table.column_names, PARTITION)
+        if days is not None:
+            result = result.where(result[PARTITION].isin(list(days)))
+        with self._seen(result, table) as view:
+            yield view, True
+
+    def _let_see(self, table: Table) -> None:
+        """Let Spark see a table's files as a view, with the date from the folder's name."""
+        if files := self._files[table.name]:
+            found = self.session.read.schema(_columns(table)).parquet(*map(_path, files))
+            day = rf"regexp_extract(_metadata.file_path, '.*/{PARTITION}=([^/]*)/')"
+            found = found.selectExpr("*", f"CAST(nullif({day}, '') AS DATE) AS {PARTITION}")
+        else:
+            found = self.session.createDataFrame([], f"{_columns(table)}, {PARTITION} DATE")
+        found.createOrReplaceTempView(table.name)
+
+    @contextmanager
+    def spread(
+        self, read: Callable[[int], Iterable[pa.RecordBatch]], tasks: int, table: Table
+    ) -> Iterator[str]:
+        """Have Spark's workers read something in Python, and let DuckDB's SQL see the rows.
+
+        Args:
+            read: gives the rows of a task by its number; it is sent to the workers.
+            tasks: how many there are.
+            table: what `read` gives, and the date last.
+
+        Returns:
+            The name of a view of the rows.
+        """
+
+        def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for batch in batches:
+                for task in batch.column(0).to_pylist():
+                    yield from read(task)
+
+        numbers = self.session.range(0, tasks, 1, tasks)
+        rows = numbers.mapInArrow(run, f"{_columns(table)}, {PARTITION} DATE")
+        with self._seen(rows, table) as view:
+            yield view
+
+    @contextmanager
+    def _seen(self, rows: DataFrame, table: Table) -> Iterator[str]:
+        """Let DuckDB's SQL see rows that Spark computes; gives the name of the view."""
+        with TemporaryDirectory(dir=self.folder) as folder:
+            written = Path(folder, "rows")  # as many files as Spark likes, in folders of the dates
+            rows.write.partitionBy(PARTITION).parquet(f"file:{written}", compression="zstd")
+            files = rows_of_files(table, sorted(written.glob("*/*.parquet")))
+            self.connection.execute(f"CREATE OR REPLACE VIEW of_spark AS {files}")
+            yield "of_spark"
+
+
+class _Compiler(PySparkCompiler):  # type: ignore[misc]
+    """Ibis' own, but for the functions that Spark has otherwise than DuckDB."""
+
+    __slots__ = ()
+
+    # By Java, a sigma that ends a word is another one, and a dotted capital I two characters.
+    SIMPLE_OPS = {ops.Lowercase: "lowercase"}  # noqa: RUF012
+
+
+def _columns(table: Table) -> str:
+    return ", ".join(f"`{column.name}` {_TYPES[column.type]}" for column in table.columns)
+
+
+def _path(file: Path) -> str:
+    """A local path as Spark's readers take it, with what would be a pattern made plain."""
+    return "file:" + re.sub(r"([\\*?{}\[\]])", r"\\\1", str(file))
