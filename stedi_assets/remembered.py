@@ -221,18 +221,9 @@ class Remembered:
             self.right = {}
         for name, upstream in people.items():
             days = self._changed_dates(upstream)
-            execute(
-                "DELETE FROM remembered "
-                f"WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
-                {"name": name, "days": days},
-            )
-            execute(
-                f"INSERT INTO remembered SELECT $name, {PARTITION}, {_WHO} "
-                f"FROM ({self._people(upstream, days)})",
-                {"name": name},
-            )
+            self._replace(name, days, f"{PARTITION}, {_WHO} FROM ({self._people(upstream, days)})")
         for name in _OF_USERS:
-            self._keep_users(TABLES[name], partitions.get(name, {}), right.get(name, {}))
+            self._keep_users(TABLES[name], partitions.get(name, {}))
         self.right = right
         path = self.engine.folder / RECONCILED
         note = json.dumps({"made_with": self._made_with(), "right": right})
@@ -243,45 +234,46 @@ class Remembered:
         ).fetchall()
         self.lake.storage.publish(path, RECONCILED)
 
-    def _keep_users(
-        self, table: Table, partitions: Partitions, right: Mapping[str, list[str]]
-    ) -> None:
-        """Remember who has readings in the partitions of a table that are right now."""
-        before = self.right.get(table.name, {})
-        changed = [
-            date.fromisoformat(day)
-            for day in {*before, *right}
-            if before.get(day, [""])[0] != right.get(day, [""])[0]
-        ]
+    def _keep_users(self, table: Table, partitions: Partitions) -> None:
+        """Remember who has readings in the partitions of a table."""
+        days = self._changed(table, partitions)
+        changed = {day: partitions[day] for day in days & partitions.keys()}
+        self.engine.create_view(table, files_with_rows(self.lake, changed))
+        self._replace(
+            table.name,
+            days,
+            f"{PARTITION}, {_HIDDEN.format(normalised('r.user'))}, 0, 0 "
+            f"FROM (SELECT DISTINCT {PARTITION}, t.user FROM {table.name} AS t) AS r",
+        )
+
+    def _replace(self, name: str, days: Collection[date], people: str) -> None:
+        """Remember people of some dates, as SQL behind a SELECT, and none of them from before."""
         execute = self.engine.connection.execute
         execute(
             f"DELETE FROM remembered WHERE name = $name AND {PARTITION} IN (SELECT unnest($days))",
-            {"name": table.name, "days": changed},
+            {"name": name, "days": sorted(days)},
         )
-        read = {day: partitions[day] for day in changed if day.isoformat() in right}
-        self.engine.create_view(table, files_with_rows(self.lake, read))
         execute(
-            f"INSERT INTO remembered SELECT DISTINCT $name, {PARTITION}, "
-            f"{_HIDDEN.format(normalised('r.user'))}, 0, 0 "
-            f"FROM (SELECT DISTINCT {PARTITION}, t.user FROM {table.name} AS t) AS r",
-            {"name": table.name},
+            f"INSERT INTO remembered SELECT DISTINCT $name, {people}",
+            {"name": name},
         )
 
     def _changed_dates(self, upstream: Upstream) -> list[date]:
         """The dates on which a table that says who is let through is not as it was."""
+        tables = upstream.definition.reads(Need.EVERY_DATE)
         return sorted(
-            {
-                day
-                for table in upstream.definition.reads(Need.EVERY_DATE)
-                for partitions in [upstream.tables[table.name]]
-                for day in {
-                    *partitions,
-                    *map(date.fromisoformat, self.right.get(table.name, {})),
-                }
-                if day not in partitions
-                or self._entry(table.name, day)[1] != partitions[day].content.checksum
-            }
+            set().union(*(self._changed(table, upstream.tables[table.name]) for table in tables))
         )
+
+    def _changed(self, table: Table, partitions: Partitions) -> set[date]:
+        """The dates on which a table does not have the rows that were right."""
+        known = map(date.fromisoformat, self.right.get(table.name, {}))
+        return {
+            day
+            for day in {*partitions, *known}
+            if day not in partitions
+            or self._entry(table.name, day)[1] != partitions[day].content.checksum
+        }
 
     def _people(self, upstream: Upstream, days: list[date]) -> str:
         """SQL for the people of some dates, with what stands for them in the file."""

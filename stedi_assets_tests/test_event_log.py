@@ -243,6 +243,22 @@ def test_events_are_stored_as_dagster_stores_them_however_many_at_once(
     assert [len(table) for table in stored(home)][1:] == [3, 2, 6 + 1, 3]
 
 
+LOOKED_AT = (
+    "SELECT c.partition, execution_status, e.dagster_event_type, m.partition "
+    "FROM asset_check_executions c JOIN event_logs e ON e.id = evaluation_event_storage_id "
+    "LEFT JOIN event_logs m ON m.id = materialization_event_storage_id "
+    "WHERE check_name = 'looked_at' ORDER BY c.partition NULLS LAST"
+)
+"""What is stored of a check after `run_days`, whatever the database."""
+
+
+def looked_at_each_date(found: list[Any]) -> None:
+    """Of the check there is an evaluation for each date, and one for all."""
+    evaluated = "SUCCEEDED", "ASSET_CHECK_EVALUATION"
+    assert [row[:3] for row in found] == [(day, *evaluated) for day in [*DAYS, None]]
+    assert [row[3] for row in found[:3]] == DAYS
+
+
 @pytest.mark.parametrize("batch_size", ["0", "1000"])
 def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, batch_size: str
@@ -250,16 +266,7 @@ def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", batch_size)
     with instance_of(home) as instance:
         run_days(instance)
-    found = rows(
-        home,
-        "SELECT c.partition, execution_status, e.dagster_event_type, m.partition "
-        "FROM asset_check_executions c JOIN event_logs e ON e.id = evaluation_event_storage_id "
-        "LEFT JOIN event_logs m ON m.id = materialization_event_storage_id "
-        "WHERE check_name = 'looked_at' ORDER BY c.partition NULLS LAST",
-    )
-    evaluated = "SUCCEEDED", "ASSET_CHECK_EVALUATION"
-    assert [row[:3] for row in found] == [(day, *evaluated) for day in [*DAYS, None]]
-    assert [row[3] for row in found[:3]] == DAYS
+    looked_at_each_date(rows(home, LOOKED_AT))
 
 
 def test_of_a_check_over_several_partitions_only_one_row_has_the_figures_of_all(home: Path) -> None:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 import duckdb
 
-from stedi_assets.engines.duckdb import DuckDBEngine, file_names, no_rows, quoted
+from stedi_assets.engines.duckdb import DuckDBEngine, file_names, no_rows, quoted, text
 from stedi_assets.lake import Lake, LocalStorage
 from stedi_assets.tables import PARTITION, TABLES, Table
 
@@ -52,14 +52,14 @@ def write_views(lake: Lake, engine: DuckDBEngine) -> None:
                 return
         database = Path(folder, "new")
         connection.execute(
-            f"ATTACH {_text(str(database))} AS views (STORAGE_VERSION {_text(_OLDEST_READER)})"
+            f"ATTACH {text(str(database))} AS views (STORAGE_VERSION {text(_OLDEST_READER)})"
         )
         connection.begin()
         for name, query in queries.items():
             view = f"views.{quoted(name)}"
             connection.execute(f"CREATE VIEW {view} AS {query}")
             # DuckDB keeps it in words of its own, by which nobody sees whether it is the same.
-            connection.execute(f"COMMENT ON VIEW {view} IS {_text(query)}")
+            connection.execute(f"COMMENT ON VIEW {view} IS {text(query)}")
         connection.commit()
         connection.execute("DETACH views")
         staged = shutil.copyfile(database, engine.folder / f"{uuid.uuid4().hex}.duckdb")
@@ -69,7 +69,7 @@ def write_views(lake: Lake, engine: DuckDBEngine) -> None:
 def _queries_in(database: Path, connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """What the views in a file are made from; none, where it cannot be read."""
     with suppress(duckdb.Error):
-        connection.execute(f"ATTACH {_text(str(database))} AS views (READ_ONLY)")
+        connection.execute(f"ATTACH {text(str(database))} AS views (READ_ONLY)")
         try:
             return dict(
                 connection.execute(
@@ -88,7 +88,7 @@ def _rows(table: Table, root: Path) -> str:
     columns = ", ".join(map(quoted, [*table.column_names, PARTITION]))
     return (
         f"SELECT {columns} "
-        f"FROM read_parquet({_text(f'{folder}/{PARTITION}=*/part-0.parquet')}, "
+        f"FROM read_parquet({text(f'{folder}/{PARTITION}=*/part-0.parquet')}, "
         f"hive_partitioning = true, hive_types = {{{quoted(PARTITION)}: DATE}})"
     )
 
@@ -96,7 +96,3 @@ def _rows(table: Table, root: Path) -> str:
 def _none(table: Table) -> str:
     """SQL for the table without rows: DuckDB 1 refuses to read no files at all."""
     return f"SELECT *, CAST(NULL AS DATE) AS {quoted(PARTITION)} FROM ({no_rows(table)})"
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -564,6 +564,16 @@ def normalised(text: str) -> str:
     return f"lower({trimmed(text)})"
 
 
+def text(value: str) -> str:
+    """SQL for a text, where a query takes no parameters."""
+    return "'" + value.replace("'", "''") + "'"
+
+
+def file_list(paths: Collection[Path]) -> str:
+    """SQL for the files at some paths, as DuckDB's readers take them."""
+    return f"[{', '.join(map(text, file_names(paths)))}]"
+
+
 def file_names(paths: Collection[Path]) -> list[str]:
     """Paths as DuckDB's readers take them, with what they would read as a pattern made plain."""
     return [str(path).translate(_PLAIN) for path in paths]
@@ -576,10 +586,9 @@ def rows_of_files(table: Table, files: Collection[Path]) -> str:
     """SQL for the rows of partitions' files, with the partition column last."""
     if not files:
         return f"SELECT *, CAST(NULL AS DATE) AS {PARTITION} FROM ({no_rows(table)})"
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in file_names(files))
     return (
         f"SELECT {_list(table.column_names)}, CAST({PARTITION} AS DATE) AS {PARTITION} "
-        f"FROM read_parquet([{names}], hive_partitioning = true)"
+        f"FROM read_parquet({file_list(files)}, hive_partitioning = true)"
     )
 
 

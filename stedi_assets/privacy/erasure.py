@@ -170,8 +170,7 @@ def _find(
         for key, file in sorted(files.items()):
             if key in traces.unreadable:
                 continue
-            extensions = "".join(Path(key).suffixes[-2:])
-            staged = engine.folder / f"{uuid.uuid4().hex}{extensions[-20:]}"
+            staged = _new_file(engine, key)
             path = lake.storage.fetch(file)
             try:
                 count = write_without_erased(engine, source, path, staged, quoted(_LIST))
@@ -533,7 +532,7 @@ def _old_versions(
 
 
 def _holds(lake: Lake, engine: DuckDBEngine, source: Source, file: StoredFile) -> bool:
-    staged = engine.folder / f"{uuid.uuid4().hex}{''.join(Path(file.key).suffixes[-2:])[-20:]}"
+    staged = _new_file(engine, file.key)
     try:
         path = lake.storage.fetch(file)
         return bool(write_without_erased(engine, source, path, staged, quoted(_LIST)))
@@ -541,6 +540,11 @@ def _holds(lake: Lake, engine: DuckDBEngine, source: Source, file: StoredFile) -
         return False
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _new_file(engine: DuckDBEngine, key: str) -> Path:
+    """Where a file can be written that takes the place of `key`, with the same extensions."""
+    return engine.folder / f"{uuid.uuid4().hex}{''.join(Path(key).suffixes[-2:])[-20:]}"
 
 
 def as_lines(found: Found) -> Iterator[str]:

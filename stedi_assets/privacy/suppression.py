@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
-from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
+from stedi_assets.engines.duckdb import DuckDBEngine, file_list, file_names, normalised, quoted
 from stedi_assets.lake import ERASURES, Lake
 from stedi_assets.tables import Personal, Table
 
@@ -48,20 +48,19 @@ def kept_out(lake: Lake, engine: DuckDBEngine) -> str:
     files = [file for file in lake.storage.list(ERASURES) if file.key.endswith(".parquet")]
     if not files:
         return ""
-    paths = lake.storage.fetch_all(files)
-    names = ", ".join("'" + name.replace("'", "''") + "'" for name in file_names(paths))
+    parts = file_list(lake.storage.fetch_all(files))
     columns = ", ".join(COLUMNS)
     made_from = tuple(sorted((file.key, file.version) for file in files))
     engine.keep(
         "kept out",
         made_from,
-        f"SELECT DISTINCT {columns} FROM read_parquet([{names}], hive_partitioning = false)",
+        f"SELECT DISTINCT {columns} FROM read_parquet({parts}, hive_partitioning = false)",
     )
     engine.keep(
         "keys of kept out",
         made_from,
         "SELECT file_name, decode(value) AS key_id "
-        f"FROM parquet_kv_metadata([{names}]) WHERE decode(key) = '{KEY}'",
+        f"FROM parquet_kv_metadata({parts}) WHERE decode(key) = '{KEY}'",
     )
     others = engine.connection.execute(
         f"SELECT count(*) FROM {quoted('keys of kept out')} WHERE key_id <> $ours",

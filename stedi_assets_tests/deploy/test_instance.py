@@ -30,7 +30,7 @@ from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.deploy.postgres import postgres, rows
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.end_to_end.test_dagster_dev import free_port
-from stedi_assets_tests.test_event_log import DAYS, run_days
+from stedi_assets_tests.test_event_log import DAYS, LOOKED_AT, looked_at_each_date, run_days
 
 pytestmark = pytest.mark.long
 
@@ -119,16 +119,7 @@ def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", batch_size)
     with instance_of(home) as instance:
         run_days(instance)
-    found = rows(
-        database,
-        "SELECT c.partition, execution_status, e.dagster_event_type, m.partition "
-        "FROM asset_check_executions c JOIN event_logs e ON e.id = evaluation_event_storage_id "
-        "LEFT JOIN event_logs m ON m.id = materialization_event_storage_id "
-        "WHERE check_name = 'looked_at' ORDER BY c.partition NULLS LAST",
-    )
-    evaluated = "SUCCEEDED", "ASSET_CHECK_EVALUATION"
-    assert [row[:3] for row in found] == [(day, *evaluated) for day in [*DAYS, None]]
-    assert [row[3] for row in found[:3]] == DAYS
+    looked_at_each_date(rows(database, LOOKED_AT))
 
 
 OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"
