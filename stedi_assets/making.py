@@ -124,14 +124,15 @@ def make_landing(
     """
     files = {day: landed.get(day, []) for day in days}
     stamps = landing_stamps(engine, source, files)
-    paths = iter(lake.storage.fetch_all([file for of in files.values() for file in of]))
-    wanted = {
-        day: Day({file.key: next(paths) for file in of}, stamps[day]) for day, of in files.items()
-    }
     out = kept_out(lake, engine)
     if isinstance(engine, SparkEngine):
-        rows, rejects = read_days_on_spark(engine, source, wanted, out)
+        rows, rejects = read_days_on_spark(lake, engine, source, files, stamps, out)
     else:
+        paths = iter(lake.storage.fetch_all([file for of in files.values() for file in of]))
+        wanted = {
+            day: Day({file.key: next(paths) for file in of}, stamps[day])
+            for day, of in files.items()
+        }
         rows, rejects = read_days(engine, source, wanted, out)
     sql = reading_sql(engine, source)
     return (

@@ -225,6 +225,6 @@ def open_engine(
     key, name = pseudonym_key(lake), engine_name()
     with lake.staging() as folder, connect() as connection:
         if name == "spark":
-            yield SparkEngine(connection, key, folder, spark_session)
+            yield SparkEngine(connection, key, folder, spark_session, lake.storage)
         else:
             yield DuckDBEngine(connection, key, folder)

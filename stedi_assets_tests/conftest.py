@@ -78,8 +78,9 @@ def engine(lake: Lake) -> Iterator[DuckDBEngine]:
 
 @pytest.fixture(scope="session")
 def quick_spark() -> dict[str, str]:
-    """Settings of a small Spark that is quick to start."""
+    """Settings of a small Spark that is quick to start, and has a bucket's credentials."""
     return {
+        **({} if ON_S3 else _OF_MOTO),
         "JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
         "STEDI_SPARK_MEMORY": "1g",
     }
@@ -134,6 +135,16 @@ class Bucket:
         self.client.delete_bucket(Bucket=self.name)
 
 
+_OF_MOTO = {
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "dummy",
+    "AWS_SECRET_ACCESS_KEY": "dummy",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """The address of a server that speaks S3."""
@@ -154,18 +165,10 @@ def bucket(
 
     It is of moto's server, if `STEDI_TEST_S3_ENDPOINT` names no other.
     """
-    of_moto = {
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "dummy",
-        "AWS_SECRET_ACCESS_KEY": "dummy",
-        "AWS_CONFIG_FILE": os.devnull,
-        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "STEDI_CACHE": str(tmp_path / "cache"),
-    }
     if not ON_S3:
         monkeypatch.setenv("AWS_ENDPOINT_URL", request.getfixturevalue("s3_server"))
-        for name, value in of_moto.items():
+        monkeypatch.setenv("STEDI_CACHE", str(tmp_path / "cache"))
+        for name, value in _OF_MOTO.items():
             monkeypatch.setenv(name, value)
     client = boto3.client("s3")
     made = Bucket(f"bucket-{uuid.uuid4()}", client)

@@ -6,7 +6,6 @@ The same Ibis expressions as DuckDB's; where functions of the two differ, Spark'
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
@@ -14,7 +13,6 @@ from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -24,20 +22,14 @@ import ibis.expr.types as ir
 from ibis.backends.sql.compilers.pyspark import PySparkCompiler
 
 from stedi_assets.engines.duckdb import Bind, DuckDBEngine, rows_of_files
-from stedi_assets.tables import PARTITION, TABLES, ColumnType, Table
+from stedi_assets.lake import Storage
+from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
 
-_TYPES: dict[ColumnType, str] = {
-    "string": "STRING",
-    "int64": "BIGINT",
-    "int32": "INT",
-    "float64": "DOUBLE",
-    "boolean": "BOOLEAN",
-}
-"""Spark's names of the registry's types."""
+    from stedi_assets.engines.exchange import Exchange
 
 
 class SparkEngine(DuckDBEngine):
@@ -49,6 +41,7 @@ class SparkEngine(DuckDBEngine):
         folder: private, for finished files that are not published yet; Spark writes there too.
         connect: gives a session of Spark, of which views and functions are this engine's alone. It
             is asked once there is something to compute: starting Spark takes seconds.
+        storage: the lake's, by which rows get to workers that do not see this machine's disk.
     """
 
     def __init__(
@@ -57,9 +50,11 @@ class SparkEngine(DuckDBEngine):
         pseudonym_key: str,
         folder: Path,
         connect: Callable[[], SparkSession],
+        storage: Storage,
     ) -> None:
         super().__init__(connection, pseudonym_key, folder)
         self._connect = connect
+        self._storage = storage
         self._files: dict[str, list[Path]] = {}
 
     @cached_property
@@ -85,6 +80,13 @@ class SparkEngine(DuckDBEngine):
             f"RETURN translate(text, '{capitals}', '{small}')"
         )
         return session
+
+    @cached_property
+    def exchange(self) -> Exchange:
+        """The way of rows to Spark's workers and back."""
+        from stedi_assets.engines.exchange import exchange
+
+        return exchange(self.session, self._storage, self.folder)
 
     def _letters(self) -> tuple[str, str]:
         """All letters that DuckDB's `lower` changes, and what it makes of each."""
@@ -141,23 +143,14 @@ class SparkEngine(DuckDBEngine):
                 yield found
             return
         for read in rows.op().find(ops.DatabaseTable):
-            self._let_see(TABLES[read.name])
+            seen = self.exchange.read(self.session, TABLES[read.name], self._files[read.name])
+            seen.createOrReplaceTempView(read.name)
         result = self.session.sql(self._ibis_of_spark.compile(rows))
         result = result.select(*table.column_names, PARTITION)
         if days is not None:
             result = result.where(result[PARTITION].isin(list(days)))
         with self._seen(result, table) as view:
             yield view, True
-
-    def _let_see(self, table: Table) -> None:
-        """Let Spark see a table's files as a view, with the date from the folder's name."""
-        if files := self._files[table.name]:
-            found = self.session.read.schema(_columns(table)).parquet(*map(_path, files))
-            day = rf"regexp_extract(_metadata.file_path, '.*/{PARTITION}=([^/]*)/')"
-            found = found.selectExpr("*", f"CAST(nullif({day}, '') AS DATE) AS {PARTITION}")
-        else:
-            found = self.session.createDataFrame([], f"{_columns(table)}, {PARTITION} DATE")
-        found.createOrReplaceTempView(table.name)
 
     @contextmanager
     def spread(
@@ -173,25 +166,23 @@ class SparkEngine(DuckDBEngine):
         Returns:
             The name of a view of the rows.
         """
+        from stedi_assets.engines.exchange import numbers_in, spread, with_date
 
         def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for batch in batches:
-                for task in batch.column(0).to_pylist():
-                    yield from read(task)
+            for task in numbers_in(batches):
+                yield from read(task)
 
-        numbers = self.session.range(0, tasks, 1, tasks)
-        rows = numbers.mapInArrow(run, f"{_columns(table)}, {PARTITION} DATE")
+        rows = spread(self.session, tasks).mapInArrow(run, with_date(table))
         with self._seen(rows, table) as view:
             yield view
 
     @contextmanager
     def _seen(self, rows: DataFrame, table: Table) -> Iterator[str]:
         """Let DuckDB's SQL see rows that Spark computes; gives the name of the view."""
-        with TemporaryDirectory(dir=self.folder) as folder:
-            written = Path(folder, "rows")  # as many files as Spark likes, in folders of the dates
-            rows.write.partitionBy(PARTITION).parquet(f"file:{written}", compression="zstd")
-            files = rows_of_files(table, sorted(written.glob("*/*.parquet")))
-            self.connection.execute(f"CREATE OR REPLACE VIEW of_spark AS {files}")
+        with self.exchange.written(rows) as files:
+            self.connection.execute(
+                f"CREATE OR REPLACE VIEW of_spark AS {rows_of_files(table, files)}"
+            )
             yield "of_spark"
 
 
@@ -202,12 +193,3 @@ class _Compiler(PySparkCompiler):  # type: ignore[misc]
 
     # By Java, a sigma that ends a word is another one, and a dotted capital I two characters.
     SIMPLE_OPS = {ops.Lowercase: "lowercase"}  # noqa: RUF012
-
-
-def _columns(table: Table) -> str:
-    return ", ".join(f"`{column.name}` {_TYPES[column.type]}" for column in table.columns)
-
-
-def _path(file: Path) -> str:
-    """A local path as Spark's readers take it, with what would be a pattern made plain."""
-    return "file:" + re.sub(r"([\\*?{}\[\]])", r"\\\1", str(file))

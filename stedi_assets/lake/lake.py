@@ -17,12 +17,20 @@ from stedi_assets.tables import PARTITION, TABLES, Source, Table
 ERASURES = "erasures"
 """The folder of what was erased."""
 
+EXCHANGE = "_exchange"
+"""The folder of what runs hand to other machines that compute for them, and these to them."""
+
 RECONCILED = "_reconciled.parquet"
 """The file of what the last reconciliation found right."""
 
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
 
-_OWN = (RECONCILED, f"{ERASURES}/", *(f"{table.path}/" for table in TABLES.values()))
+_OWN = (
+    RECONCILED,
+    f"{ERASURES}/",
+    f"{EXCHANGE}/",
+    *(f"{table.path}/" for table in TABLES.values()),
+)
 """How the keys begin that only who has the lake for writing publishes. Those of landing files are
 not among them: their producers upload when they like, as others do where a lake is a bucket."""
 
@@ -92,6 +100,8 @@ class Lake:
         """Held by the one process that publishes; others wait for it."""
         with self.storage.writing():
             self.storage.abort_uploads(lambda key: key.startswith(_OWN))
+            for left in self.storage.list(EXCHANGE):  # by a process that was killed
+                self.storage.remove(left.key)
             self._listed = {}
             try:
                 yield

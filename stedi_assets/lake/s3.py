@@ -20,7 +20,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
 from botocore.exceptions import (
@@ -47,6 +47,9 @@ from stedi_assets.lake.storage import (
     StoredFile,
 )
 from stedi_assets.tables import PARTITION
+
+if TYPE_CHECKING:
+    import pyarrow.fs
 
 CACHE_LIMIT = 20_000_000_000
 """Bytes of the cache above which the files that were not used for longest are removed."""
@@ -108,6 +111,7 @@ class S3Storage(LocalFolder):
         self._client = client
         self._bucket = bucket
         self._prefix = prefix and f"{prefix}/"
+        self._fetched: dict[Path, str] = {}
         of_this = "\n".join([client.meta.endpoint_url, bucket, prefix])
         super().__init__(cache.expanduser() / hashlib.sha256(of_this.encode()).hexdigest()[:16])
 
@@ -142,6 +146,7 @@ class S3Storage(LocalFolder):
     def fetch(self, file: StoredFile) -> Path:
         """See `Storage`: a copy in the cache, where the file's own is not there yet."""
         path = self._cached(file)
+        self._fetched[path] = file.key
         with suppress(FileNotFoundError):
             stat = path.stat()
             # The time of the last use. That of the last change stays: it is one file for readers.
@@ -195,6 +200,23 @@ class S3Storage(LocalFolder):
             raise BrokenOffError(f"{uri}: reading it broke off: {error}. Try again.") from None
         if (came := copy.tell()) != file.size:
             raise BrokenOffError(f"{uri}: of {file.size:,} bytes {came:,} came. Try again.")
+
+    def key_of(self, copy: Path) -> str | None:
+        """The key of the file that a local one is a copy of, if it is one that `fetch` gave."""
+        return self._fetched.get(copy)
+
+    def as_filesystem(self) -> pyarrow.fs.FileSystem:
+        """The storage's objects by their keys, also for other machines, to which it can be sent.
+
+        There it finds credentials of its own, as the tools of AWS do.
+        """
+        import pyarrow.fs
+
+        client = self._client.meta
+        objects = pyarrow.fs.S3FileSystem(
+            region=client.region_name, endpoint_override=client.endpoint_url
+        )
+        return pyarrow.fs.SubTreeFileSystem(f"{self._bucket}/{self._prefix}", objects)
 
     def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
         """See `Storage`: the object's metadata, of which a copy is in the cache, too."""

@@ -7,7 +7,7 @@ reads which files, and collects the rows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -17,7 +17,8 @@ import duckdb
 
 from stedi_assets.engines.duckdb import DuckDBEngine, quoted
 from stedi_assets.engines.spark import SparkEngine
-from stedi_assets.landing.reader import Day, read_into_tables
+from stedi_assets.lake import Lake, StoredFile, open_lake
+from stedi_assets.landing.reader import read_into_tables
 from stedi_assets.tables import PARTITION, Column, Source, Table, landing_table, rejects_table
 
 if TYPE_CHECKING:
@@ -31,18 +32,36 @@ _AT_ONCE = 20_000
 
 _KEPT_OUT = "kept_out"
 
-_Task = list[tuple[date, dict[str, Path]]]
+_Task = list[tuple[date, dict[str, Path | StoredFile]]]
 
 
 def read_days_on_spark(
-    engine: SparkEngine, source: Source, days: Mapping[date, Day], kept_out: str = ""
+    lake: Lake,
+    engine: SparkEngine,
+    source: Source,
+    files: Mapping[date, Collection[StoredFile]],
+    stamps: Mapping[date, str],
+    kept_out: str = "",
 ) -> tuple[dict[date, Path], dict[date, Path]]:
-    """The same as `read_days`; each file is read by one of Spark's tasks, and all are at once."""
+    """The same as `read_days`; each file is read by one of Spark's tasks, and all are at once.
+
+    Args:
+        lake: has the files; workers that do not see this machine's disk open it by its address.
+        engine: has the workers.
+        source: whose landing files they are.
+        files: the landing files by date.
+        stamps: what is noted in the partitions of each date.
+        kept_out: see `read_days`.
+
+    Returns:
+        See `read_days`.
+    """
     table, rejects = landing_table(source), rejects_table(source)
     ((memory,),) = engine.connection.execute("SELECT current_setting('memory_limit')").fetchall()
     read = _Read(
+        lake.storage.uri(),
         source,
-        _tasks(days),
+        _tasks(files, {} if engine.exchange.by_bucket else _fetched(lake, files)),
         engine.connection.sql(f"FROM {kept_out}").to_arrow_table() if kept_out else None,
         engine.pseudonym_key,
         memory,
@@ -55,7 +74,7 @@ def read_days_on_spark(
         )
 
         def stage(day: date, connection: duckdb.DuckDBPyConnection) -> tuple[Path, Path]:
-            notes = {"stamp": days[day].stamp, "records": str(records.get(day, 0))}
+            notes = {"stamp": stamps[day], "records": str(records.get(day, 0))}
             of_day = f"FROM {view} WHERE {PARTITION} = $day AND records IS NULL AND reason IS"
 
             def staged(of: Table, which: str) -> Path:
@@ -64,26 +83,33 @@ def read_days_on_spark(
 
             return staged(table, "NULL"), staged(rejects, "NOT NULL")
 
-        found = engine.in_parallel(stage, list(days))
+        found = engine.in_parallel(stage, list(files))
     return (
         {day: rows for day, (rows, _) in found.items()},
         {day: rejected for day, (_, rejected) in found.items()},
     )
 
 
-def _tasks(days: Mapping[date, Day]) -> list[_Task]:
+def _fetched(lake: Lake, files: Mapping[date, Collection[StoredFile]]) -> dict[StoredFile, Path]:
+    every = [file for of_day in files.values() for file in of_day]
+    return dict(zip(every, lake.storage.fetch_all(every), strict=True))
+
+
+def _tasks(
+    files: Mapping[date, Collection[StoredFile]], fetched: Mapping[StoredFile, Path]
+) -> list[_Task]:
     """Which files are read together: a few large ones, or many small ones of several dates."""
     tasks: list[_Task] = [[]]
     size = 0
-    for day, of in days.items():
-        for key, path in of.files.items():
+    for day, of_day in files.items():
+        for file in of_day:
             if size > _TASK:
                 tasks.append([])
                 size = 0
             if not tasks[-1] or tasks[-1][-1][0] != day:
                 tasks[-1].append((day, {}))
-            tasks[-1][-1][1][key] = path
-            size += path.stat().st_size
+            tasks[-1][-1][1][file.key] = fetched.get(file, file)
+            size += file.size
     return tasks
 
 
@@ -99,13 +125,15 @@ class _Read:
     """What a worker does.
 
     Attributes:
+        root: of the lake.
         source: whose files are read.
-        tasks: the files of each task, by date and key.
+        tasks: the files of each task, by date.
         erased: whom erasures keep out; None if nobody.
         pseudonym_key: by which they are known.
         memory: above this, it works on disk.
     """
 
+    root: str
     source: Source
     tasks: list[_Task]
     erased: pa.Table | None
@@ -122,8 +150,13 @@ class _Read:
             engine = DuckDBEngine(connection, self.pseudonym_key, Path(folder))
             if self.erased is not None:
                 connection.register(_KEPT_OUT, self.erased)
-            for day, files in self.tasks[task]:
+            storage = open_lake(self.root, Path(folder)).storage
+            for day, of_day in self.tasks[task]:
                 kept_out = "" if self.erased is None else _KEPT_OUT
+                files = {
+                    key: file if isinstance(file, Path) else storage.fetch(file)
+                    for key, file in of_day.items()
+                }
                 records = read_into_tables(engine, self.source, files, kept_out)
                 found = connection.sql(
                     f"SELECT {columns}, $day::DATE AS {PARTITION} FROM (FROM landed "

@@ -7,17 +7,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import date
 from itertools import cycle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyspark
 import pytest
 from hypothesis import given, settings
 
 import stedi_assets
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import EXCHANGE, Lake, open_lake
 from stedi_assets.resources import cache_folder
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.conftest import Bucket
@@ -71,9 +72,7 @@ def test_after_duckdb_spark_has_nothing_to_do(reference_lake: Lake) -> None:
 def test_a_lake_on_s3_gives_the_same_counts(
     reference: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for path in reference.glob("*/landing/**/*"):
-        if path.is_file():
-            bucket.put(f"lake/{path.relative_to(reference).as_posix()}", path.read_bytes())
+    put_landing_files(reference, bucket)
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
     lake = open_lake(f"s3://{bucket.name}/lake", cache_folder())
     with pytest.MonkeyPatch.context() as patch:
@@ -85,16 +84,21 @@ def test_a_lake_on_s3_gives_the_same_counts(
     assert bucket.objects == before
 
 
+def put_landing_files(reference: Path, bucket: Bucket) -> None:
+    for path in reference.glob("*/landing/**/*"):
+        if path.is_file():
+            bucket.put(f"lake/{path.relative_to(reference).as_posix()}", path.read_bytes())
+
+
 # Spark Connect.
 
 
-@pytest.fixture
-def connect_server(tmp_path: Path) -> Iterator[str]:
-    """The address of a Spark that is a process of its own."""
+@contextmanager
+def connect_server() -> Iterator[str]:
+    """The address of a Spark that is a process of its own, in a folder of its own."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     home = Path(pyspark.__file__).parent
-    log = tmp_path / "spark.log"
     command = [
         *(home / "bin" / "spark-submit", "--driver-memory", "1g"),
         *("--class", "org.apache.spark.sql.connect.service.SparkConnectServer"),
@@ -108,32 +112,55 @@ def connect_server(tmp_path: Path) -> Iterator[str]:
         "PYSPARK_PYTHON": sys.executable,
         "PYTHONPATH": str(Path(stedi_assets.__file__).parents[1]),
     }
-    with (
-        log.open("w") as out,
-        subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=out, stderr=out) as server,
-    ):
-        try:
-            for _ in range(600):
-                with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                    break
-                assert server.poll() is None, log.read_text()
-                time.sleep(0.1)
-            yield f"sc://127.0.0.1:{port}"
-        finally:
-            server.terminate()
+    with TemporaryDirectory() as folder:
+        log = Path(folder, "spark.log")
+        with (
+            log.open("w") as out,
+            subprocess.Popen(
+                command, env=environment, cwd=folder, stdout=out, stderr=out
+            ) as server,
+        ):
+            try:
+                for _ in range(600):
+                    with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                        break
+                    assert server.poll() is None, log.read_text()
+                    time.sleep(0.1)
+                yield f"sc://127.0.0.1:{port}"
+            finally:
+                server.terminate()
 
 
 @pytest.mark.reference
 def test_over_spark_connect_a_machine_without_java_gives_the_same_counts(
-    reference_lake: Lake, connect_server: str, tmp_path: Path
+    reference_lake: Lake, tmp_path: Path
 ) -> None:
     no_java = {"PATH": str(tmp_path), "JAVA_HOME": str(tmp_path)}
-    told = succeeded(
-        stedi(reference_lake, "run", STEDI_ENGINE="spark", SPARK_REMOTE=connect_server, **no_java)
-    )
+    with connect_server() as address:
+        told = succeeded(
+            stedi(reference_lake, "run", STEDI_ENGINE="spark", SPARK_REMOTE=address, **no_java)
+        )
     assert "ERROR" not in told
     assert counts(reference_lake) == STATED | NO_REJECTS
     assert succeeded(stedi(reference_lake, "status")) == UP_TO_DATE
+
+
+@pytest.mark.reference
+def test_over_spark_connect_workers_need_see_nothing_but_the_bucket_of_a_lake_on_s3(
+    reference: Path, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the path of this process's local files leads workers to their own folder instead."""
+    put_landing_files(reference, bucket)
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "a key of a test")
+    monkeypatch.setenv("STEDI_CACHE", "/proc/self/cwd/cache")
+    monkeypatch.chdir(tmp_path)
+    lake = f"s3://{bucket.name}/lake"
+    with connect_server() as address:
+        told = succeeded(stedi(lake, "run", STEDI_ENGINE="spark", SPARK_REMOTE=address))
+    assert "ERROR" not in told
+    assert counts(lake) == STATED | NO_REJECTS
+    assert succeeded(stedi(lake, "status")) == UP_TO_DATE
+    assert not [key for key in bucket.keys if EXCHANGE in key]
 
 
 # Erasure.

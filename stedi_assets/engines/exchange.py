@@ -1,0 +1,244 @@
+"""How rows come to Spark's workers and back: as Parquet files, on a disk or in the lake's bucket.
+
+On one machine, and over a folder that all machines have, workers see the same files under the same
+paths. The workers of another machine see the bucket alone, with credentials of their own.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from datetime import date
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Protocol
+
+import ibis
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+from stedi_assets.lake import EXCHANGE, Storage
+from stedi_assets.tables import PARTITION, ColumnType, Table
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    from stedi_assets.lake.s3 import S3Storage
+
+_TYPES: dict[ColumnType, str] = {
+    "string": "STRING",
+    "int64": "BIGINT",
+    "int32": "INT",
+    "float64": "DOUBLE",
+    "boolean": "BOOLEAN",
+}
+"""Spark's names of the registry's types."""
+
+_AT_ONCE = 8
+
+_GROUPS = 8
+"""How many of a file's row groups, of 122,880 rows as DuckDB writes them, are worth a task."""
+
+_TASKS = 200
+"""How many tasks there are at most, as Spark's own shuffles have; each has several files then."""
+
+
+class Exchange(Protocol):
+    """Gives Spark the rows of local files, and this process files with rows that Spark computes.
+
+    Attributes:
+        by_bucket: whether workers do not see this machine's disk.
+    """
+
+    by_bucket: bool
+
+    def read(self, session: SparkSession, table: Table, files: Sequence[Path]) -> DataFrame:
+        """The rows of a table's files, with the date last, as the folder of a file says it."""
+
+    def written(self, rows: DataFrame) -> AbstractContextManager[list[Path]]:
+        """Have rows computed into local files, in folders of their dates, gone at the end."""
+
+
+class ByDisk:
+    """Workers read and write files of this machine's disk.
+
+    Args:
+        folder: private, for what they write.
+    """
+
+    by_bucket = False
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, session: SparkSession, table: Table, files: Sequence[Path]) -> DataFrame:
+        """See `Exchange`."""
+        if not files:
+            return session.createDataFrame([], with_date(table))
+        found = session.read.schema(columns(table)).parquet(*map(_plain, files))
+        day = rf"regexp_extract(_metadata.file_path, '.*/{PARTITION}=([^/]*)/')"
+        return found.selectExpr("*", f"CAST(nullif({day}, '') AS DATE) AS {PARTITION}")
+
+    @contextmanager
+    def written(self, rows: DataFrame) -> Iterator[list[Path]]:
+        """See `Exchange`."""
+        with TemporaryDirectory(dir=self._folder) as folder:
+            written = Path(folder, "rows")
+            rows.write.partitionBy(PARTITION).parquet(f"file:{written}", compression="zstd")
+            yield sorted(written.glob("*/*.parquet"))
+
+
+class ByBucket:
+    """Workers read published partitions where they are, and write objects that are fetched here.
+
+    They do so in Python, and not by Hadoop's S3: so they need no other packages than this one's,
+    and no committer whose work might be seen half done.
+
+    Args:
+        storage: the lake's.
+        folder: private, for what is fetched.
+    """
+
+    by_bucket = True
+
+    def __init__(self, storage: S3Storage, folder: Path) -> None:
+        self._storage = storage
+        self._folder = folder
+        self._objects = storage.as_filesystem()
+        self._below = f"{EXCHANGE}/{uuid.uuid4().hex}"
+
+    def read(self, session: SparkSession, table: Table, files: Sequence[Path]) -> DataFrame:
+        """See `Exchange`."""
+        tasks = [
+            (self._key(file), _date_of(file), range(first, min(first + _GROUPS, groups)))
+            for file in files
+            for groups in [pq.read_metadata(file).num_row_groups]
+            for first in range(0, groups, _GROUPS)
+        ]
+        objects, schema = self._objects, ibis.schema(table.schema).to_pyarrow()
+
+        def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            for number in numbers_in(batches):
+                key, day, groups = tasks[number]
+                with pq.ParquetFile(key, filesystem=objects) as file:
+                    for rows in file.iter_batches(row_groups=list(groups)):
+                        dated = rows.append_column(
+                            PARTITION, pa.repeat(pa.scalar(day, pa.date32()), rows.num_rows)
+                        )
+                        yield pa.RecordBatch.from_arrays(
+                            [
+                                dated[column.name]
+                                if column.name in dated.schema.names
+                                else pa.nulls(rows.num_rows, column.type)
+                                for column in schema
+                            ],
+                            schema=schema,
+                        )
+
+        return spread(session, len(tasks)).mapInArrow(read, with_date(table))
+
+    def _key(self, file: Path) -> str:
+        """Where workers find a local file."""
+        if (key := self._storage.key_of(file)) is None:  # it is not published
+            key = f"{self._below}/{uuid.uuid4().hex}.parquet"
+            pa.fs.copy_files(str(file), key, destination_filesystem=self._objects)
+        return key
+
+    @contextmanager
+    def written(self, rows: DataFrame) -> Iterator[list[Path]]:
+        """See `Exchange`."""
+        objects, below = self._objects, self._below
+
+        def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            writers: dict[date, pq.ParquetWriter] = {}
+            names = []
+            with ExitStack() as opened:
+                for batch in batches:
+                    for day in batch[PARTITION].unique().to_pylist():
+                        of_day = batch.filter(pc.equal(batch[PARTITION], day))
+                        of_day = of_day.drop_columns([PARTITION])
+                        if day not in writers:
+                            names.append(f"{PARTITION}={day}/{uuid.uuid4().hex}.parquet")
+                            writers[day] = opened.enter_context(
+                                pq.ParquetWriter(
+                                    f"{below}/{names[-1]}",
+                                    of_day.schema,
+                                    filesystem=objects,
+                                    compression="zstd",
+                                )
+                            )
+                        writers[day].write_batch(of_day)
+            yield pa.RecordBatch.from_pydict({"name": names}, pa.schema({"name": pa.string()}))
+
+        try:
+            # Only what tasks say they finished: of one that failed there may be a part.
+            names = [row.name for row in rows.mapInArrow(write, "name STRING").collect()]
+            with TemporaryDirectory(dir=self._folder) as folder:
+                files = {f"{below}/{name}": Path(folder, name) for name in sorted(names)}
+                for file in files.values():
+                    file.parent.mkdir(exist_ok=True)
+                with ThreadPoolExecutor(_AT_ONCE) as pool:
+                    list(pool.map(self._fetch, files.keys(), files.values()))
+                yield list(files.values())
+        finally:
+            for left in self._storage.list(below):
+                self._storage.remove(left.key)
+
+    def _fetch(self, key: str, file: Path) -> None:
+        pa.fs.copy_files(key, str(file), source_filesystem=self._objects)
+
+
+def exchange(session: SparkSession, storage: Storage, folder: Path) -> Exchange:
+    """The way of rows to a session's workers and back.
+
+    Args:
+        session: of Spark.
+        storage: the lake's.
+        folder: private, on this machine.
+    """
+    from pyspark.sql import is_remote
+
+    from stedi_assets.lake.s3 import S3Storage
+
+    if isinstance(storage, S3Storage) and (
+        is_remote() or not str(session.sparkContext.master).startswith("local")
+    ):
+        return ByBucket(storage, folder)
+    return ByDisk(folder)
+
+
+def spread(session: SparkSession, tasks: int) -> DataFrame:
+    """The numbers of tasks, for workers to do them."""
+    return session.range(0, tasks, 1, max(1, min(tasks, _TASKS)))
+
+
+def numbers_in(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
+    """The numbers of the tasks that a worker is given."""
+    for batch in batches:
+        yield from batch.column(0).to_pylist()
+
+
+def columns(table: Table) -> str:
+    """A table's columns without the date, as Spark declares them."""
+    return ", ".join(f"`{column.name}` {_TYPES[column.type]}" for column in table.columns)
+
+
+def with_date(table: Table) -> str:
+    """The same, with the date last."""
+    return f"{columns(table)}, {PARTITION} DATE"
+
+
+def _plain(file: Path) -> str:
+    """A local path as Spark's readers take it, with what would be a pattern made plain."""
+    return "file:" + re.sub(r"([\\*?{}\[\]])", r"\\\1", str(file))
+
+
+def _date_of(file: Path) -> date | None:
+    """The date of the folder of a file; None where it is in no partition's folder."""
+    name, _, day = file.parent.name.partition("=")
+    return date.fromisoformat(day) if name == PARTITION else None
