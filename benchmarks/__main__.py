@@ -3,11 +3,12 @@
 Usage: python -m benchmarks [PART…]; without a part all of them.
 """
 
+import os
 import sys
 import time
 
 from benchmarks import charts
-from benchmarks.lakes import REFERENCE, WORK
+from benchmarks.lakes import MADE_UP, REFERENCE, WORK
 from benchmarks.parts import PARTS
 from benchmarks.results import RESULTS, Part, environment, java_version, load, save, tell_one
 
@@ -17,10 +18,10 @@ def main(chosen: list[str]) -> None:
     if unknown := {*chosen} - PARTS.keys():
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
     WORK.mkdir(exist_ok=True)
-    if not REFERENCE.is_dir():
-        print(
-            f"No reference files at {REFERENCE} (STEDI_REFERENCE): made-up ones take their place."
-        )
+    if MADE_UP and "STEDI_REFERENCE" in os.environ:
+        sys.exit(f"STEDI_REFERENCE is {REFERENCE}, which is no folder")
+    if MADE_UP:
+        print(f"There are no reference files at {REFERENCE}: made-up ones take their place.")
     if not java_version():
         print("No Java: what runs on Spark is left out.")
     for name, run in PARTS.items():

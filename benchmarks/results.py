@@ -91,9 +91,9 @@ class Comparison:
     """
 
     title: str
-    measured: Sequence[Measured] = ()
-    goals: Sequence[Goal] = ()
-    fits: Sequence[Fit] = ()
+    measured: Sequence[Measured] = field(default_factory=list)
+    goals: Sequence[Goal] = field(default_factory=list)
+    fits: Sequence[Fit] = field(default_factory=list)
     size: int = 0
     remark: str = ""
 
@@ -112,7 +112,7 @@ class Part:
     """
 
     on: dict[str, str]
-    comparisons: Sequence[Comparison] = field(default_factory=list)
+    comparisons: Sequence[Comparison]
 
 
 Parts = dict[str, Part]
