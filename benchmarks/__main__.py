@@ -17,6 +17,7 @@ def main(chosen: list[str]) -> None:
     """Run those parts; each is kept as soon as it is done."""
     if unknown := {*chosen} - PARTS.keys():
         sys.exit(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    kept = load()  # and not after hours: what is there may be of another version
     WORK.mkdir(exist_ok=True)
     if MADE_UP and "STEDI_REFERENCE" in os.environ:
         sys.exit(f"STEDI_REFERENCE is {REFERENCE}, which is no folder")
@@ -33,9 +34,10 @@ def main(chosen: list[str]) -> None:
                 found.append(comparison)
             minutes = (time.monotonic() - started) / 60
             on = environment() | {"minutes": f"{minutes:.0f}"}
-            kept = load() | {name: Part(on, found)}
-            save({part: kept[part] for part in PARTS if part in kept})
-            charts.draw(load())
+            kept[name] = Part(on, found)
+            kept = {part: kept[part] for part in PARTS if part in kept}
+            save(kept)
+            charts.draw(kept)
             print(f"\n{name}: kept in {RESULTS}, after {minutes:.1f} minutes", flush=True)
 
 

@@ -66,6 +66,7 @@ class Fit:
         name: whose cost it is.
         unit: of the cost.
         more: what there is one more of.
+        many: what several of them are called.
         points: how many of those, and the cost.
         line: through the points.
     """
@@ -73,6 +74,7 @@ class Fit:
     name: str
     unit: str
     more: str
+    many: str
     points: Sequence[tuple[float, float]]
     line: Line
 

@@ -32,7 +32,7 @@ def by_size() -> Comparison:
     return Comparison(
         "The whole job, by size",
         measured,
-        fits=fits("stedi run", rows, measured, "million landing rows"),
+        fits=fits("stedi run", rows, measured, "million landing rows", "million landing rows"),
     )
 
 
@@ -40,13 +40,15 @@ def by_history() -> Comparison:
     """A day of the size of the landing files, on ever more days of history."""
     measured = in_turn([day_on(history_of(days)) for days in HISTORIES], ROUNDS)
     return Comparison(
-        "A day, by the days of history that it comes to",
+        "A day, by the days of history",
         measured,
-        fits=fits("a day", HISTORIES, measured, "day of history"),
+        fits=fits("a day", HISTORIES, measured, "day of history", "days of history"),
     )
 
 
-def fits(name: str, xs: Sequence[float], measured: Sequence[Measured], more: str) -> list[Fit]:
+def fits(
+    name: str, xs: Sequence[float], measured: Sequence[Measured], more: str, many: str
+) -> list[Fit]:
     """Lines through the medians: of seconds, of CPU seconds and of memory."""
     costs: dict[str, Callable[[Cost], float]] = {
         "s": lambda cost: cost.wall,
@@ -56,5 +58,5 @@ def fits(name: str, xs: Sequence[float], measured: Sequence[Measured], more: str
     found = []
     for unit, of in costs.items():
         points = [(x, of(one.median)) for x, one in zip(xs, measured, strict=True)]
-        found.append(Fit(name, unit, more, points, fit(points)))
+        found.append(Fit(name, unit, more, many, points, fit(points)))
     return found

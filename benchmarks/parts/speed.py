@@ -132,6 +132,7 @@ def lines(sizes: Sequence[Comparison]) -> list[Fit]:
             last.name,
             "s",
             "million landing rows",
+            "million landing rows",
             points := [(of.rows / 1e6, of.median.wall) for at in sizes if (of := at.of(last.name))],
             fit(points),
         )

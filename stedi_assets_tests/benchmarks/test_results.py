@@ -31,7 +31,7 @@ def at(size: int, **walls: float) -> Comparison:
 def measured_parts() -> Parts:
     sizes = [at(size, duckdb=2.0 + size, jobs=20.0 + 2 * size) for size in (1, 10, 100)]
     growth = [measured("x1", 1_000_000, 2.0), measured("x10", 10_000_000, 11.0)]
-    fitted = fits("stedi run", [1, 10], growth, "million landing rows")
+    fitted = fits("stedi run", [1, 10], growth, "million landing rows", "million landing rows")
     on = {"cores": "2"}
     return {
         "speed": Part(on, sizes),
