@@ -32,14 +32,14 @@ lint: $(VENV)/installed
 dev: $(VENV)/installed  ## The Dagster UI, with the runs of `make run` in it
 	$(BIN)/dagster dev
 
-bench: $(VENV)/installed  ## How fast it is, beside a bare DuckDB script; minutes
+bench: $(VENV)/installed  ## How fast it is, beside what people would use instead; 45 minutes
 	$(BIN)/python -m benchmarks
 
 COMPILE := uv pip compile setup.cfg --universal --python-version 3.11 \
 	--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url
 
 lock:  ## New versions into both lock files, with uv from anywhere on the PATH
-	$(COMPILE) --extra dev --extra spark --upgrade --output-file requirements.lock
+	$(COMPILE) --extra bench --extra dev --extra spark --upgrade --output-file requirements.lock
 	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
 		--output-file deploy/aws/requirements.lock
 

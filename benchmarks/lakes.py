@@ -1,7 +1,8 @@
-"""Lakes to measure on: the reference files, copied many times over."""
+"""Lakes to measure on: the reference files, or made-up ones like them, copied many times over."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,10 @@ import duckdb
 
 from benchmarks.floor import COLUMNS
 
+ROOT = Path(__file__).parents[1]
+WORK = ROOT / "benchmarks" / "work"
+REFERENCE = Path(os.environ.get("STEDI_REFERENCE") or ROOT.parent / "shared" / "reference")
+MADE_UP = not REFERENCE.is_dir()  # whoever has no reference files measures on others of their size
 FIRST = 1_691_348_231_000  # the files' names end in epoch milliseconds, here of 2023-08-06
 DAY = 86_400_000
 _OF_OTHERS = {
@@ -27,6 +32,71 @@ _OF_LATER = {
     "accelerometer": "* REPLACE (timestamp + $copy * 86400000::BIGINT AS timestamp)",
     "step_trainer": "* REPLACE (sensorReadingTime + $copy * 86400000::BIGINT AS sensorReadingTime)",
 }
+_MADE_UP = {
+    # As many people, devices and readings of a person as in the reference files.
+    "customer": """
+        SELECT 'Person ' || i AS customerName, 'person.' || i || '@example.com' AS email,
+               '8015551212' AS phone, 1900 + i % 100 || '-01-01' AS birthDay,
+               md5(i::VARCHAR)::UUID::VARCHAR AS serialNumber, $start + i AS registrationDate,
+               $start + i AS lastUpdateDate,
+               CASE WHEN i < 482 THEN $start + i END AS shareWithResearchAsOfDate,
+               CASE WHEN i % 2 = 0 THEN $start + i END AS shareWithPublicAsOfDate,
+               CASE WHEN i % 3 = 0 THEN $start + i END AS shareWithFriendsAsOfDate
+        FROM range(956) people(i)""",
+    "accelerometer": """
+        SELECT 'person.' || i || '@example.com' AS user, $start + (i * 30 + j) * 11 AS timestamp,
+               (k % 3 - 1)::DOUBLE AS x, (j % 3 - 1)::DOUBLE AS y, -(i % 2)::DOUBLE AS z
+        FROM range(956) people(i), range(30) moments(j), range(3) readings(k)
+        WHERE k < 2 OR j < 25""",
+    "step_trainer": """
+        SELECT $start + (i * 30 + j) * 11 AS sensorReadingTime,
+               md5(i::VARCHAR)::UUID::VARCHAR AS serialNumber,
+               201 + (i + j) % 100 AS distanceFromObject
+        FROM range(956) people(i), range(30) moments(j)""",
+}
+
+
+def copies(number: int, *, dates: bool = False) -> Path:
+    """The lake of so many copies of the landing files, see `write_copies`; it is written once."""
+    original = WORK / "made up" if MADE_UP else REFERENCE
+    if MADE_UP:
+        write_made_up(original)
+    lake = (
+        WORK
+        / ("copies of made up" if MADE_UP else "copies")
+        / (f"{number} days" if dates else f"x{number}")
+    )
+    write_copies(original, lake, number, dates=dates)
+    return lake
+
+
+def landing_rows(lake: Path) -> int:
+    """How many records a lake's landing files hold: a line each."""
+    rows = 0
+    for file in lake.glob("*/landing/*"):
+        with file.open("rb") as content:
+            while chunk := content.read(1 << 20):
+                rows += chunk.count(b"\n")
+    return rows
+
+
+def write_made_up(lake: Path) -> None:
+    """Write landing files of made-up people, of the size of the reference files, into a new lake.
+
+    They hold nothing that has to be rejected, and no record twice.
+    """
+    if lake.exists():
+        return
+    draft = lake.with_name(lake.name + ".draft")
+    with duckdb.connect() as connection:
+        for source, query in _MADE_UP.items():
+            folder = draft / source / "landing"
+            folder.mkdir(parents=True, exist_ok=True)
+            file = folder / f"{source}-{FIRST}.json"
+            connection.execute(
+                f"COPY ({query}) TO '{file}' (FORMAT json)", {"start": FIRST - DAY}
+            ).fetchall()
+    draft.rename(lake)
 
 
 def write_copies(reference: Path, lake: Path, copies: int, *, dates: bool = False) -> None:

@@ -1,0 +1,62 @@
+"""What growth costs: `stedi run` by size, and a day by the length of the history it comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from benchmarks.days import day_on, history_of
+from benchmarks.lakes import copies, landing_rows
+from benchmarks.lines import fit
+from benchmarks.measuring import Cost, Measured, in_turn, stedi_run
+from benchmarks.results import Comparison, Fit
+
+SIZES = (1, 3, 10, 30, 100)
+HISTORIES = (1, 30, 90, 364)
+ROUNDS = 3
+
+
+def run() -> Iterator[Comparison]:
+    """Measure both."""
+    yield by_size()
+    yield by_history()
+
+
+def by_size() -> Comparison:
+    """The whole job on ever more landing files of one date."""
+    measured = []
+    for size in SIZES:
+        lake = copies(size)
+        contestant = stedi_run(lake, f"x{size}")
+        measured += in_turn([contestant], ROUNDS, landing_rows(lake), warm_up=False)
+    rows = [one.rows / 1e6 for one in measured]
+    return Comparison(
+        "The whole job, by size",
+        measured,
+        fits=fits("stedi run", rows, measured, "million landing rows", "million landing rows"),
+    )
+
+
+def by_history() -> Comparison:
+    """A day of the size of the landing files, on ever more days of history."""
+    measured = in_turn([day_on(history_of(days)) for days in HISTORIES], ROUNDS)
+    return Comparison(
+        "A day, by the days of history",
+        measured,
+        fits=fits("a day", HISTORIES, measured, "day of history", "days of history"),
+    )
+
+
+def fits(
+    name: str, xs: Sequence[float], measured: Sequence[Measured], more: str, many: str
+) -> list[Fit]:
+    """Lines through the medians: of seconds, of CPU seconds and of memory."""
+    costs: dict[str, Callable[[Cost], float]] = {
+        "s": lambda cost: cost.wall,
+        "CPU s": lambda cost: cost.cpu,
+        "MB": lambda cost: cost.peak,
+    }
+    found = []
+    for unit, of in costs.items():
+        points = [(x, of(one.median)) for x, one in zip(xs, measured, strict=True)]
+        found.append(Fit(name, unit, more, many, points, fit(points)))
+    return found
