@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from benchmarks.days import day_on, history_of
 from benchmarks.lakes import copies, landing_rows
 from benchmarks.lines import fit
 from benchmarks.measuring import Cost, Measured, in_turn, stedi_run
-from benchmarks.results import Comparison, Fit
+from benchmarks.results import Comparison, Fit, Goal
 
 SIZES = (1, 3, 10, 30, 100)
 HISTORIES = (1, 30, 90, 364)
@@ -32,8 +33,20 @@ def by_size() -> Comparison:
     return Comparison(
         "The whole job, by size",
         measured,
-        fits=fits("stedi run", rows, measured, "million landing rows", "million landing rows"),
+        [
+            Goal(of, size / measured[-1].rows, unit="bytes a landing row")
+            for of, size in (
+                ("landing files, as JSON", size_of(lake, "*/landing/*")),
+                ("all tables, as Parquet", size_of(lake, "**/part-0.parquet")),
+            )
+        ],
+        fits("stedi run", rows, measured, "million landing rows", "million landing rows"),
     )
+
+
+def size_of(lake: Path, pattern: str) -> int:
+    """The bytes of a lake's files."""
+    return sum(file.stat().st_size for file in lake.glob(pattern))
 
 
 def by_history() -> Comparison:
