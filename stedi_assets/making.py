@@ -129,7 +129,7 @@ def make_landing(
         day: Day({file.key: next(paths) for file in of}, stamps[day]) for day, of in files.items()
     }
     out = kept_out(lake, engine)
-    if isinstance(engine, SparkEngine):
+    if isinstance(engine, SparkEngine) and engine.computes(landing_table(source)):
         rows, rejects = read_days_on_spark(engine, source, wanted, out)
     else:
         rows, rejects = read_days(engine, source, wanted, out)

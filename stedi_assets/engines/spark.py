@@ -49,6 +49,7 @@ class SparkEngine(DuckDBEngine):
         folder: private, for finished files that are not published yet; Spark writes there too.
         connect: gives a session of Spark, of which views and functions are this engine's alone. It
             is asked once there is something to compute: starting Spark takes seconds.
+        tables: the names of the tables that Spark computes; DuckDB computes the others.
     """
 
     def __init__(
@@ -57,10 +58,16 @@ class SparkEngine(DuckDBEngine):
         pseudonym_key: str,
         folder: Path,
         connect: Callable[[], SparkSession],
+        tables: Collection[str] = tuple(TABLES),
     ) -> None:
         super().__init__(connection, pseudonym_key, folder)
         self._connect = connect
+        self._tables = tables
         self._files: dict[str, list[Path]] = {}
+
+    def computes(self, table: Table) -> bool:
+        """Whether Spark computes a table."""
+        return table.name in self._tables
 
     @cached_property
     def _ibis_of_spark(self) -> Any:
@@ -127,6 +134,8 @@ class SparkEngine(DuckDBEngine):
         bind: Bind,
     ) -> dict[date, Path]:
         """See `DuckDBEngine`; on Spark all at once, which keeps all cores busy by itself."""
+        if not self.computes(table):
+            return super().write_each(table, rows, days, stamps, bind)
         if not days:
             return {}
         bind(days)
@@ -136,7 +145,8 @@ class SparkEngine(DuckDBEngine):
     def _computed(
         self, table: Table, rows: ir.Table, days: Collection[date] | None
     ) -> Iterator[tuple[str, bool]]:
-        if rows.op().find(ops.InMemoryTable):  # it is in this process, and not large
+        # Rows in this process are not many.
+        if not self.computes(table) or rows.op().find(ops.InMemoryTable):
             with super()._computed(table, rows, days) as found:
                 yield found
             return
