@@ -1,7 +1,7 @@
 """What a job of Glue or EMR Serverless runs: it makes the partitions of one step, on its Spark.
 
-`python -m stedi_assets.job`, or this file by `spark-submit`. A run of Dagster starts it, has the
-lake for both, and waits. Dagster Pipes brings it what to make, and takes back what was made.
+A run of Dagster starts it, has the lake for both, and waits. Dagster Pipes brings it what to make,
+and takes back what was made. The program that calls `main` is deploy/aws/job.py.
 """
 
 from __future__ import annotations
@@ -137,7 +137,3 @@ def _check(
             "ERROR" if found.severity is dg.AssetCheckSeverity.ERROR else "WARN"
         )
         pipes.report_asset_check(found.check_name, found.passed, severity, figures, table.name)
-
-
-if __name__ == "__main__":
-    main()

@@ -164,6 +164,9 @@ class _Narrator:
                     self.left[evaluation.asset_key] = evaluation
                 else:
                     self.tell_finding(evaluation)
+            case dg.DagsterEventType.ENGINE_EVENT if event.engine_event_data.error:
+                # What a job says of its end; that it did not end well, its step says.
+                self.tell(f"  ERROR: {_root_of(event.engine_event_data.error)}")
             case dg.DagsterEventType.STEP_FAILURE:
                 error = event.step_failure_data.error
                 self.tell(f"  ERROR: step {event.step_key} failed: {_root_of(error)}")

@@ -32,7 +32,7 @@ class Job:
     how: Mapping[str, Any]
 
     def run(
-        self, context: dg.AssetExecutionContext, extras: dict[str, Any]
+        self, context: dg.OpExecutionContext, extras: dict[str, Any]
     ) -> PipesClientCompletedInvocation:
         """Start the job, and wait until it has succeeded."""
         how = deepcopy(dict(self.how))  # clients write into it
@@ -72,7 +72,7 @@ def made_by_job(
         required_resource_keys={"lake", "engine", "policy", needed},
     )
     def start(
-        context: dg.AssetExecutionContext,
+        context: dg.OpExecutionContext,
     ) -> Iterator[dg.Output[Published] | dg.AssetCheckResult]:
         found = context.resources
         job: Job = getattr(found, needed)
@@ -116,9 +116,9 @@ def made_by_job(
             for result in results
             if isinstance(result, dg.AssetCheckResult)
         }
-        if untold := [str(s.key) for s in specs if (s.asset_key, s.name) not in findings]:
+        if untold := [spec.name for spec in specs if (spec.asset_key, spec.name) not in findings]:
             raise dg.Failure(
-                f"The job ended well, and has not told what it found by {', '.join(untold)}.",
+                f"The job ended well, and has not told what its checks found: {', '.join(untold)}.",
                 allow_retries=False,
             )
         for spec in specs:
