@@ -57,9 +57,10 @@ class _MessageReader(PipesS3MessageReader):
             try:
                 yield {**params, "key_prefix": of_session}
             finally:
-                found = self.client.list_objects_v2(Bucket=self.bucket, Prefix=f"{of_session}/")
-                for message in found.get("Contents", []):
-                    self.client.delete_object(Bucket=self.bucket, Key=message["Key"])
+                pages = self.client.get_paginator("list_objects_v2")
+                for page in pages.paginate(Bucket=self.bucket, Prefix=f"{of_session}/"):
+                    for message in page.get("Contents", []):
+                        self.client.delete_object(Bucket=self.bucket, Key=message["Key"])
 
 
 @dg.resource(required_resource_keys={"lake"}, config_schema={"name": str})

@@ -20,6 +20,7 @@ from stedi_assets.checks import UP_TO_DATE, checks_steps, up_to_date
 from stedi_assets.jobs import BRING_UP_TO_DATE
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.runs import Narrator
 from stedi_assets.tables import Source
 from stedi_assets_tests.end_to_end.landing_files import QUIET, resources_of
 from stedi_assets_tests.storages import root_of
@@ -54,10 +55,12 @@ class Ran:
     Attributes:
         result: as Dagster gives it.
         errors: all that its log says of them.
+        told: what `stedi run` would print of it.
     """
 
     result: dg.ExecuteInProcessResult
-    errors: str
+    errors: str = ""
+    told: str = ""
 
     @property
     def why_it_failed(self) -> str:
@@ -84,13 +87,14 @@ def run_by(defs: dg.Definitions, day: str, tables: Sequence[str] = ()) -> Ran:
             raise_on_error=False,
             instance=instance,
         )
-        data = [
-            event.event_specific_data
-            for entry in instance.all_logs(result.run_id)
-            if (event := entry.dagster_event)
-        ]
+        log = instance.all_logs(result.run_id)
+    told: list[str] = []
+    narrator = Narrator(told.append)
+    for entry in log:
+        narrator(entry)
+    data = [event.event_specific_data for entry in log if (event := entry.dagster_event)]
     errors = [of.error.to_string() for of in data if getattr(of, "error", None)]
-    return Ran(result, "\n".join(errors))
+    return Ran(result, "\n".join(errors), "\n".join(told))
 
 
 GLUE = job_key("glue")

@@ -11,9 +11,10 @@ import dagster as dg
 import pytest
 
 from stedi_assets.checks import checks_of, keys_of_checks
+from stedi_assets.jobs import tables_after
 from stedi_assets.lake import Lake
 from stedi_assets.resources import engines
-from stedi_assets.tables import TABLES
+from stedi_assets.tables import TABLES, Source
 from stedi_assets_tests.end_to_end.landing_files import counts_by_date, customer, land, run
 from stedi_assets_tests.jobs import GLUE, PROGRAM, Ran, definitions, process, run_by
 from stedi_assets_tests.storages import files_in, root_of
@@ -97,6 +98,22 @@ def test_what_a_job_checks_is_no_step_of_its_own_and_the_question_to_athena_is_o
     monkeypatch.setenv("STEDI_ATHENA_WORKGROUP", "there")
     of_athena = {"check_customer_landing", "check_customer_trusted"}
     assert steps() == {*made, "check_customers_curated", *of_athena}
+
+
+@pytest.mark.parametrize("source", Source)
+def test_what_runs_choose_after_new_files_can_be_chosen_where_jobs_make_it(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, source: Source
+) -> None:
+    monkeypatch.setenv("STEDI_ENGINE", "glue")
+    monkeypatch.setenv("STEDI_GLUE_JOB", "there")
+    tables = tables_after([source])
+    job = definitions(lake).resolve_job_def("bring_up_to_date")
+    chosen = job.get_subset(
+        asset_selection={dg.AssetKey(name) for name in tables},
+        asset_check_selection=keys_of_checks(tables),
+    )
+    assert {key.to_user_string() for key in chosen.asset_layer.selected_asset_keys} == {*tables}
+    assert chosen.asset_layer.asset_graph.asset_check_keys >= keys_of_checks(tables)
 
 
 # Jobs that would make something else.
@@ -202,6 +219,7 @@ def test_a_step_whose_job_ends_with_an_error_fails_and_the_error_is_told(
     job = process(program(tmp_path, TELLS.format('raise ValueError("the job is out of sorts")')))
     ran = run_by(definitions(by_glue, **{GLUE: job}), DAY, ["customer_trusted"])
     assert "ValueError: the job is out of sorts" in ran.why_it_failed
+    assert "  ERROR: ValueError: the job is out of sorts\n  ERROR: step customer" in ran.told
 
 
 def test_what_a_job_has_published_is_told_as_if_the_run_had(
@@ -231,6 +249,6 @@ def test_what_a_job_has_published_is_told_as_if_the_run_had(
         return {name: v for name, v in made.metadata.items() if not name.startswith("job_")}
 
     assert figures(ran.result) == figures(first)
-    assert ran.findings == Ran(first, "").findings
+    assert ran.findings == Ran(first).findings
     assert ran.findings.keys() == keys_of_checks(["customer_trusted"])
     assert counts_by_date(landed, "customer_trusted") == {DAY: 2}
