@@ -4,7 +4,7 @@ They report; what must not be published at all, `contract.py` stops before.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from typing import Any
 
@@ -19,7 +19,7 @@ from stedi_assets.partitions import DAILY
 from stedi_assets.privacy import rules as privacy
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.reconcile import Stale, examine
-from stedi_assets.resources import athena_workgroup, glue_database, landed_now
+from stedi_assets.resources import JOBS, athena_workgroup, engines, glue_database, landed_now
 from stedi_assets.stored import Finding, Stored
 from stedi_assets.tables import (
     TABLES,
@@ -69,26 +69,57 @@ def keys_of_checks(tables: Collection[str]) -> set[dg.AssetCheckKey]:
     }
 
 
-def checks_step(name: str, tables: Sequence[Table]) -> dg.AssetChecksDefinition:
-    """All checks of some tables, as one step that looks at the run's partitions."""
-    checks = {
-        dg.AssetCheckKey(dg.AssetKey(table.name), check): (table, function)
-        for table in tables
-        for check, function in checks_of(table).items()
+def checks_by_job(table: Table) -> dict[str, Callable[[Stored], Finding]]:
+    """Those of its checks that a job on AWS makes, if one makes the table; by name.
+
+    All but the question to Athena, who can only answer once the run has told Glue.
+    """
+    if engines()[table.name] not in JOBS:
+        return {}
+    return {name: check for name, check in checks_of(table).items() if name != "athena_count"}
+
+
+def spec_of(key: dg.AssetCheckKey, check: Callable[[Stored], Finding]) -> dg.AssetCheckSpec:
+    """What Dagster is told of a check."""
+    return dg.AssetCheckSpec(
+        key.name,
+        asset=key.asset_key,
+        description=check.__doc__,
+        blocking=check is rules.rejects,
+        partitions_def=DAILY,
+    )
+
+
+def checks_steps() -> Iterator[dg.AssetChecksDefinition]:
+    """The checks of all tables but those that jobs make, in steps that follow the assets'."""
+    together = {
+        f"check_{source}_landing": [landing_table(source), rejects_table(source)]
+        for source in Source
     }
+    together |= {
+        f"check_{table.name}": [table]
+        for table in TABLES.values()
+        if table.zone is not Zone.LANDING
+    }
+    for name, tables in together.items():
+        checks = {
+            dg.AssetCheckKey(dg.AssetKey(table.name), check): (table, function)
+            for table in tables
+            for check, function in checks_of(table).items()
+            if check not in checks_by_job(table)
+        }
+        if checks:
+            yield _checks_step(name, checks)
+
+
+def _checks_step(
+    name: str, checks: Mapping[dg.AssetCheckKey, tuple[Table, Callable[[Stored], Finding]]]
+) -> dg.AssetChecksDefinition:
+    """Checks as one step that looks at the run's partitions."""
 
     @dg.multi_asset_check(
         name=name,
-        specs=[
-            dg.AssetCheckSpec(
-                key.name,
-                asset=key.asset_key,
-                description=function.__doc__,
-                blocking=function is rules.rejects,
-                partitions_def=DAILY,
-            )
-            for key, (_, function) in checks.items()
-        ],
+        specs=[spec_of(key, function) for key, (_, function) in checks.items()],
         can_subset=True,
     )
     def check(
@@ -98,6 +129,7 @@ def checks_step(name: str, tables: Sequence[Table]) -> dg.AssetChecksDefinition:
         policy: dg.ResourceParam[Policy],
     ) -> Iterator[dg.AssetCheckResult]:
         dates = days(context.partition_keys)
+        tables = {table for table, _ in checks.values()}
         looked_at = {table: Stored(lake, engine, policy, table, dates) for table in tables}
         for key in context.selected_asset_check_keys:
             table, function = checks[key]
@@ -178,15 +210,4 @@ def UP_TO_DATE(  # noqa: N802 - one of the checks, as below
         yield dg.AssetCheckResult(**_told(key, up_to_date(table, stale)))
 
 
-CHECKS = [
-    UP_TO_DATE,
-    *(
-        checks_step(f"check_{source}_landing", [landing_table(source), rejects_table(source)])
-        for source in Source
-    ),
-    *(
-        checks_step(f"check_{table.name}", [table])
-        for table in TABLES.values()
-        if table.zone is not Zone.LANDING
-    ),
-]
+CHECKS = [UP_TO_DATE, *checks_steps()]

@@ -321,7 +321,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     from stedi_assets.privacy.suppression import OtherKeyError
     from stedi_assets.resources import (
         cache_folder,
-        engine_name,
+        engines,
         lake_root,
         open_engine,
         policy,
@@ -333,7 +333,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
         with _told_without_traceback(ValueError):
             start_date()
             policy()
-            engine_name()
+            engines()
             lake = open_lake(lake_root(), cache_folder())
         if not lake.storage.exists():
             raise click.ClickException(

@@ -7,10 +7,8 @@ contract, publish. How tables are computed and where they lie, it asks others.
 from __future__ import annotations
 
 from collections.abc import Collection
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import dagster as dg
 import ibis
@@ -22,18 +20,15 @@ from stedi_assets.catalog.catalog import Catalog, CatalogError
 from stedi_assets.dates import Stretch, days
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
-from stedi_assets.making import Partition, Upstream, make
-from stedi_assets.metadata import of_partition
+from stedi_assets.metadata import of_partitions
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.remembered import Remembered
+from stedi_assets.publishing import Maker, Published, publish
 from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
     import pandas as pd
 
 IO_MANAGER_KEY = "lake_io_manager"
-
-_AT_ONCE = 8
 
 
 class LakeIOManager(dg.IOManager):
@@ -44,8 +39,7 @@ class LakeIOManager(dg.IOManager):
         self.engine = engine
         self.policy = policy
         self.catalog = catalog
-        self._known: dict[str, dict[date, Partition]] = {}
-        self._made: set[tuple[str, date]] = set()
+        self._maker = Maker(lake, engine, policy)
         self._catalog_failed = False
 
     def load_input(self, context: dg.InputContext) -> ir.Table | pd.DataFrame:
@@ -65,32 +59,35 @@ class LakeIOManager(dg.IOManager):
         return _to_pandas(table, rows) if as_frame else rows
 
     def handle_output(
-        self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Staged
+        self, context: dg.OutputContext, rows: ir.Table | pd.DataFrame | Staged | Published
     ) -> None:
         """Publish the partitions of the run.
 
         Args:
             context: says which table and partitions.
             rows: the table's rows, of which those of the run's partitions are written; or
-                finished files with them.
+                finished files with them; or what a job has published, which is only told.
 
         Raises:
             BrokenContractError: a partition breaks the registry's rules; nothing is published.
         """
         table = _registered(context.asset_key)
         wanted = days(context.asset_partition_keys)
-        staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
-        self._known.pop(table.name, None)
-        for day, figures in publish(self.lake, self.engine, self.policy, table, staged).items():
+        if isinstance(rows, Published):
+            published = rows
+        else:
+            staged = rows if isinstance(rows, Staged) else self._stage(table, rows, wanted)
+            published = publish(self.lake, self.engine, table, staged)
+        self._maker.published(table, published.sizes)
+        for day, figures in of_partitions(self.lake, table, published, self.policy).items():
             partition = day.isoformat()
-            self._made.add((table.name, day))
             if day in wanted:
                 context.step_context.add_asset_metadata(figures, context.asset_key, partition)
             else:
                 context.log_event(
                     dg.AssetMaterialization(context.asset_key, None, figures, partition)
                 )
-        self._tell_catalog(context, table, staged.files)
+        self._tell_catalog(context, table, published.sizes)
 
     def _tell_catalog(
         self, context: dg.OutputContext, table: Table, published: Collection[date]
@@ -110,65 +107,12 @@ class LakeIOManager(dg.IOManager):
 
     def _stage(self, table: Table, rows: ir.Table | pd.DataFrame, wanted: list[date]) -> Staged:
         """Write the partitions of the run, and those that it restates, into finished files."""
-        expression = rows if isinstance(rows, ir.Table) else ibis.memtable(rows)
+        if isinstance(rows, ir.Table):
+            return self._maker.stage(table, rows, wanted)
+        expression = ibis.memtable(rows)
         contract.verify_columns(table, wanted[0], expression.columns)
-        if not isinstance(rows, ir.Table):  # a DataFrame has dates as moments
-            expression = expression.mutate(**{PARTITION: expression[PARTITION].cast("date")})
-        definition = DEFINITIONS[self.policy].get(table.name)
-        if definition is None:  # a landing table, filled by an asset that reads no landing files
-            files = self.engine.write(table, expression, wanted, {})
-            return self.engine.sealed(table, files, {}, self.engine.sql(expression))
-        read = {name: self._stored(TABLES[name]) for name in definition.needs}
-        stored = self._stored(table) if table.restated else {}
-        upstream = Upstream(self.lake, self.engine, definition, read, self._remembered.bind_users)
-        return make(upstream, expression, wanted, stored)
-
-    def _stored(self, table: Table) -> dict[date, Partition]:
-        """A table's partitions, which no other run changes while this one has the lake.
-
-        A file that holds other rows than it says is left out, as a file that cannot be read is.
-        """
-        if table.name not in self._known:
-            found, _ = self._remembered.sound(table, but=self._made)
-            self._known[table.name] = found
-        return self._known[table.name]
-
-    @cached_property
-    def _remembered(self) -> Remembered:
-        return Remembered(self.lake, self.engine)
-
-
-def publish(
-    lake: Lake, engine: DuckDBEngine, policy: Policy, table: Table, staged: Staged
-) -> dict[date, dict[str, Any]]:
-    """Make finished files the content of their partitions, if all of them keep the contract.
-
-    Returns:
-        What Dagster is told of each partition.
-
-    Raises:
-        BrokenContractError: a partition breaks the registry's rules; nothing is published.
-    """
-    statistics = engine.statistics(table, staged.files)
-    contract.verify(engine, table, staged.files, statistics)
-    sizes = {day: file.stat().st_size for day, file in staged.files.items()}
-
-    def publish_one(day: date) -> None:
-        lake.publish(table, day, staged.files[day], staged.noted(day).as_notes())
-
-    with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for the disk, or for the network
-        list(pool.map(publish_one, staged.files))
-    return {
-        day: of_partition(
-            table,
-            statistics[day],
-            uri=lake.storage.uri(lake.partition_key(table, day)),
-            size=sizes[day],
-            sql=staged.sql,
-            policy=policy,
-        )
-        for day in staged.files
-    }
+        dates = {PARTITION: expression[PARTITION].cast("date")}  # a DataFrame has them as moments
+        return self._maker.stage(table, expression.mutate(**dates), wanted)
 
 
 @dg.io_manager(required_resource_keys={"lake", "engine", "policy", "catalog"})

@@ -10,10 +10,11 @@ from stedi_assets.assets.definitions import needs_of
 from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
-from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake
+from stedi_assets.metadata import of_partitions
 from stedi_assets.privacy.erasure import as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.publishing import publish
 from stedi_assets.reconcile import Stale, reconcile
 from stedi_assets.resources import landed_and_left_alone, landed_now
 from stedi_assets.tables import TABLES, Source, Table, Zone, landing_table, rejects_table
@@ -99,7 +100,8 @@ def _make_again(
     made: dict[Table, set[date]] = {}
 
     def replace(table: Table, staged: Staged) -> None:
-        for day, figures in publish(lake, engine, policy, table, staged).items():
+        published = publish(lake, engine, table, staged)
+        for day, figures in of_partitions(lake, table, published, policy).items():
             tell(dg.AssetMaterialization(table.name, metadata=figures, partition=day.isoformat()))
             made.setdefault(table, set()).add(day)
 

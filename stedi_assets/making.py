@@ -125,7 +125,7 @@ def make_landing(
     files = {day: landed.get(day, []) for day in days}
     stamps = landing_stamps(engine, source, files)
     out = kept_out(lake, engine)
-    if isinstance(engine, SparkEngine):
+    if isinstance(engine, SparkEngine) and engine.computes(landing_table(source)):
         rows, rejects = read_days_on_spark(lake, engine, source, files, stamps, out)
     else:
         paths = iter(lake.storage.fetch_all([file for of in files.values() for file in of]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from functools import cache
 from typing import Any
 
@@ -10,7 +11,9 @@ import dagster as dg
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.assets.lineage import lineage
 from stedi_assets.engines.duckdb import FileStatistics
+from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.publishing import Published
 from stedi_assets.tables import Table
 
 
@@ -49,19 +52,33 @@ def column_lineage(table: Table, policy: Policy) -> dg.TableColumnLineage:
     )
 
 
-def of_partition(
-    table: Table, statistics: FileStatistics, *, uri: str, size: int, sql: str, policy: Policy
-) -> dict[str, Any]:
-    """The figures of one materialized partition.
+def of_partitions(
+    lake: Lake, table: Table, published: Published, policy: Policy
+) -> dict[date, dict[str, Any]]:
+    """The figures of each materialized partition.
 
     Args:
-        table: whose partition it is.
-        statistics: what its file's footer says.
-        uri: where it is.
-        size: of its file, in bytes.
-        sql: the query that made it.
+        lake: has them.
+        table: whose partitions they are.
+        published: what is known of them.
         policy: under which the lake is kept.
     """
+    return {
+        day: _of_partition(
+            table,
+            statistics,
+            uri=lake.storage.uri(lake.partition_key(table, day)),
+            size=published.sizes[day],
+            sql=published.sql,
+            policy=policy,
+        )
+        for day, statistics in published.statistics.items()
+    }
+
+
+def _of_partition(
+    table: Table, statistics: FileStatistics, *, uri: str, size: int, sql: str, policy: Policy
+) -> dict[str, Any]:
     figures: dict[str, Any] = {
         "dagster/partition_row_count": statistics.rows,
         "dagster/column_schema": column_schema(table),

@@ -10,9 +10,10 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, date, datetime, timedelta
+from fnmatch import fnmatchcase
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ from stedi_assets.lake import Lake, LocalStorage
 from stedi_assets.landing.files import Landed, look
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.pseudonyms import local_key
+from stedi_assets.tables import TABLES, Source, landing_table, rejects_table
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -79,20 +81,94 @@ def policy() -> Policy:
         raise ValueError(f"STEDI_POLICY is {value!r}: set it to {known}") from None
 
 
-def engine_name() -> str:
-    """What computes tables: `STEDI_ENGINE`, `duckdb` by default, or `spark`.
+def engines() -> dict[str, str]:
+    """What computes each table, by its name: what `STEDI_ENGINE` says, `duckdb` by default.
+
+    It begins with the engine of all tables. Exceptions may follow, as in `spark,customer*=duckdb`:
+    patterns of table names and their engines, of which the last that matches counts. Rejects go
+    with their landing table, for one reading of the files gives both.
 
     Raises:
-        ValueError: there is no such engine, or it is not installed.
+        ValueError: there is no such engine or table, or PySpark is not installed.
     """
     value = os.environ.get("STEDI_ENGINE") or "duckdb"
-    if value not in ("duckdb", "spark"):
-        raise ValueError(f"STEDI_ENGINE is {value!r}: set it to duckdb or spark")
-    if value == "spark" and not find_spec("pyspark"):
+    rejects = {rejects_table(source).name: landing_table(source).name for source in Source}
+    found: dict[str, str] = {}
+    for number, item in enumerate(value.split(",")):
+        pattern, _, engine = item.rpartition("=") if number else ("*", "", item)
+        if engine not in _ENGINES:
+            raise ValueError(
+                f"STEDI_ENGINE is {value!r}, with {engine!r} for an engine: set it to one of "
+                f"{', '.join(_ENGINES)}, and behind it, if need be, to exceptions as in "
+                "'spark,customer*=duckdb'"
+            )
+        named = [name for name in TABLES if name not in rejects and fnmatchcase(name, pattern)]
+        if not named:
+            raise ValueError(
+                f"STEDI_ENGINE is {value!r}, and {pattern!r} matches no table: there are "
+                f"{', '.join(name for name in TABLES if name not in rejects)}"
+            )
+        found |= dict.fromkeys(named, engine)
+    found |= {name: found[landing] for name, landing in rejects.items()}
+    if "spark" in found.values() and not find_spec("pyspark"):
         raise ValueError(
-            "STEDI_ENGINE is 'spark', and PySpark is not installed: install stedi-assets[spark]"
+            f"STEDI_ENGINE is {value!r}, and PySpark is not installed: install stedi-assets[spark]"
         )
-    return value
+    return found
+
+
+JOBS = ("glue", "emr-serverless")
+"""The engines that are jobs on AWS, which runs start and wait for."""
+
+_ENGINES = ("duckdb", "spark", *JOBS)
+
+
+def glue_job() -> str:
+    """The job of Glue that makes tables: `STEDI_GLUE_JOB`.
+
+    Raises:
+        ValueError: it is not set.
+    """
+    return _needed("STEDI_GLUE_JOB", "glue")
+
+
+def emr_application() -> dict[str, str]:
+    """The application of EMR Serverless that makes tables, its role, and the program in it.
+
+    `STEDI_EMR_APPLICATION`, `STEDI_EMR_ROLE` and `STEDI_EMR_ENTRY_POINT`, by their names there.
+
+    Raises:
+        ValueError: one of them is not set.
+    """
+    return {
+        "applicationId": _needed("STEDI_EMR_APPLICATION", "emr-serverless"),
+        "executionRoleArn": _needed("STEDI_EMR_ROLE", "emr-serverless"),
+        "entryPoint": _needed("STEDI_EMR_ENTRY_POINT", "emr-serverless"),
+    }
+
+
+def _needed(name: str, engine: str) -> str:
+    if value := os.environ.get(name):
+        return value
+    raise ValueError(f"{name} is not set, and STEDI_ENGINE has tables made by {engine}: set both")
+
+
+def settings_of_jobs(lake: Lake, policy: Policy) -> dict[str, str]:
+    """The settings by which a job keeps a lake as this process does. No secret is among them."""
+    secret = os.environ.get("STEDI_PSEUDONYM_KEY_SECRET")
+    return {
+        "STEDI_ENGINE": "spark",
+        "STEDI_LAKE": lake.storage.uri(),
+        "STEDI_POLICY": policy.value,
+        "STEDI_START_DATE": start_date().isoformat(),
+        "STEDI_ATHENA_WORKGROUP": "",  # Athena is asked when Glue knows what was published
+        **({"STEDI_PSEUDONYM_KEY_SECRET": secret} if secret else {}),
+    }
+
+
+def use_settings(settings: Mapping[str, str]) -> None:
+    """Take settings for this process in the place of those of its environment."""
+    os.environ.update(settings)
 
 
 def dagster_home() -> str | None:
@@ -120,11 +196,15 @@ def batch_events() -> None:
 def pseudonym_key(lake: Lake) -> str:
     """What pseudonyms are made with: `STEDI_PSEUDONYM_KEY`, else a local lake's own key.
 
+    Instead, `STEDI_PSEUDONYM_KEY_SECRET` may name the secret of AWS Secrets Manager that holds it.
+
     Raises:
-        ValueError: the lake is on S3, and the key is not set.
+        ValueError: the lake is on S3, and the key is not set; or its secret cannot be read.
     """
     if key := os.environ.get("STEDI_PSEUDONYM_KEY"):
         return key
+    if secret := os.environ.get("STEDI_PSEUDONYM_KEY_SECRET"):
+        return _secret(secret)
     if isinstance(lake.storage, LocalStorage):
         return local_key(lake.storage.root)
     raise ValueError(
@@ -132,6 +212,20 @@ def pseudonym_key(lake: Lake) -> str:
         f"everybody another pseudonym. It is not kept in {lake.storage.uri()}: whoever reads the "
         "tables there could tell by it whose rows they are."
     )
+
+
+def _secret(name: str) -> str:
+    import boto3  # it takes a second
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        answer = boto3.client("secretsmanager").get_secret_value(SecretId=name)
+        return str(answer["SecretString"])
+    except (BotoCoreError, ClientError, KeyError) as error:
+        raise ValueError(
+            f"STEDI_PSEUDONYM_KEY_SECRET is {name!r}, and Secrets Manager gives no text for it: "
+            f"{error}"
+        ) from error
 
 
 def open_catalog(lake: Lake, database: str | None) -> Catalog:
@@ -193,16 +287,18 @@ def in_memory() -> duckdb.DuckDBPyConnection:
 def spark_session() -> SparkSession:
     """A session of Spark, with views and functions of its own.
 
-    It is of the Spark that `SPARK_REMOTE` leads to, by Spark Connect. Without it Spark is on all
-    cores of this machine, and ends with this process; of memory it has `STEDI_SPARK_MEMORY`, by
-    default 2g.
+    It is of the Spark that `SPARK_REMOTE` leads to, by Spark Connect, or that has started this
+    process as a job of its own. Without both Spark is on all cores of this machine, and ends with
+    this process; of memory it has `STEDI_SPARK_MEMORY`, by default 2g.
     """
     from pyspark.sql import SparkSession
 
     # Of the new pandas, of which nothing is used here: rows go by Arrow.
     warnings.filterwarnings("ignore", "PySpark does not yet fully support pandas", FutureWarning)
     builder = SparkSession.builder.appName("stedi")
-    if not os.environ.get("SPARK_REMOTE"):
+    if os.environ.get("SPARK_REMOTE"):
+        return builder.create()
+    if not os.environ.get("PYSPARK_GATEWAY_PORT"):  # which `spark-submit` sets
         os.environ.setdefault("PYSPARK_PYTHON", sys.executable)  # and not what the PATH has
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
         settings: dict[str, str | bool | int | float | None] = {
@@ -214,17 +310,22 @@ def spark_session() -> SparkSession:
             "spark.ui.showConsoleProgress": "false",
         }
         builder = builder.config(map=settings)
-    return builder.create()
+    return builder.getOrCreate().newSession()
 
 
 @contextmanager
 def open_engine(
     lake: Lake, connect: Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]] = in_memory
 ) -> Iterator[DuckDBEngine]:
-    """An engine over the lake, with a private folder from `staging`: the one of `STEDI_ENGINE`."""
-    key, name = pseudonym_key(lake), engine_name()
+    """An engine over the lake, with a private folder from `staging`.
+
+    It is Spark for the tables that `STEDI_ENGINE` has computed by it. What jobs make, it looks at,
+    and computes only where there is no run for it, as in reconciliations.
+    """
+    key = pseudonym_key(lake)
+    on_spark = {table for table, engine in engines().items() if engine == "spark"}
     with lake.staging() as folder, connect() as connection:
-        if name == "spark":
-            yield SparkEngine(connection, key, folder, spark_session, lake.storage)
+        if on_spark:
+            yield SparkEngine(connection, key, folder, spark_session, lake.storage, on_spark)
         else:
             yield DuckDBEngine(connection, key, folder)

@@ -15,8 +15,10 @@ from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.resources import (
+    JOBS,
     cache_folder,
     duckdb_settings,
+    engines,
     glue_database,
     lake_root,
     open_catalog,
@@ -69,4 +71,15 @@ def resources() -> dict[str, object]:
         "engine": engine_resource,
         "policy": policy_resource.configured({"name": policy().value}),
         "catalog": catalog_resource.configured({"database": glue_database() or ""}),
+        **_jobs(),
     }
+
+
+def _jobs() -> dict[str, object]:
+    """What starts those of the jobs that make tables."""
+    used = {engine for engine in engines().values() if engine in JOBS}
+    if not used:
+        return {}
+    from stedi_assets.job_clients import jobs  # dagster-aws takes a second to import
+
+    return jobs(used)

@@ -57,7 +57,7 @@ def run_dates(
         ASSET_PARTITION_RANGE_START_TAG: first,
         ASSET_PARTITION_RANGE_END_TAG: last,
     }
-    narrator = _Narrator(tell)
+    narrator = Narrator(tell)
     job = defs.resolve_job_def(BRING_UP_TO_DATE.name).get_subset(
         asset_selection={dg.AssetKey(name) for name in tables},
         asset_check_selection=keys_of_checks(tables),
@@ -84,7 +84,7 @@ def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> boo
     Returns:
         Whether the run succeeded, and found no error that stays.
     """
-    narrator = _Narrator(tell)
+    narrator = Narrator(tell)
     config = {"ops": {"make_again": {"config": {k: v for k, v in what.items() if v is not None}}}}
     success = _run(defs.resolve_job_def(RECONCILE.name), narrator, run_config=config)
     for evaluation in narrator.left.values():
@@ -96,7 +96,7 @@ def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> boo
 
 def _run(
     job: dg.JobDefinition,
-    narrator: _Narrator,
+    narrator: Narrator,
     run_config: dict[str, Any] | None = None,
     **more: Any,
 ) -> bool:
@@ -131,7 +131,7 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
         yield instance
 
 
-class _Narrator:
+class Narrator:
     """Tells a run's events in a line for each table, failure and check that did not pass."""
 
     def __init__(self, tell: Callable[[str], None]) -> None:
@@ -164,6 +164,9 @@ class _Narrator:
                     self.left[evaluation.asset_key] = evaluation
                 else:
                     self.tell_finding(evaluation)
+            case dg.DagsterEventType.ENGINE_EVENT if event.engine_event_data.error:
+                # What a job says of its end; that it did not end well, its step says.
+                self.tell(f"  ERROR: {_root_of(event.engine_event_data.error)}")
             case dg.DagsterEventType.STEP_FAILURE:
                 error = event.step_failure_data.error
                 self.tell(f"  ERROR: step {event.step_key} failed: {_root_of(error)}")

@@ -22,9 +22,9 @@ from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.checks import UP_TO_DATE
 from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.publishing import publish
 from stedi_assets.reconcile import NotReconciledError, Stale, examine, reconcile, settled
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.rules import derived_row_count
@@ -161,7 +161,7 @@ def land_readings_of_ten(lake: Lake, day: str, version: str) -> None:
 
 def put_right(lake: Lake, engine: DuckDBEngine, *, everything: bool = True) -> list[Stale]:
     def put(table: Table, staged: Any) -> None:
-        publish(lake, engine, Policy.REFERENCE, table, staged)
+        publish(lake, engine, table, staged)
 
     return reconcile(lake, engine, Policy.REFERENCE, landed_now(lake), put, everything=everything)
 

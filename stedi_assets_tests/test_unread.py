@@ -11,10 +11,10 @@ import pytest
 
 from stedi_assets import making
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.io_manager import publish
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing.files import Landed
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.publishing import publish
 from stedi_assets.reconcile import Stale, examine, reconcile, unread
 from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import TABLES, Source

@@ -7,12 +7,13 @@ from typing import Any
 import dagster as dg
 import ibis.expr.types as ir
 
+from stedi_assets.assets.by_jobs import made_by_job
 from stedi_assets.assets.definitions import DEFINITIONS, needs_of
 from stedi_assets.io_manager import IO_MANAGER_KEY
 from stedi_assets.metadata import column_schema
 from stedi_assets.partitions import DAILY, MAPPINGS, SINGLE_RUN
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.resources import engine_name
+from stedi_assets.resources import JOBS, engines
 from stedi_assets.tables import TABLES, Table
 
 
@@ -22,7 +23,7 @@ def about(table: Table) -> dict[str, Any]:
         "group_name": table.zone.value,
         "description": table.description,
         "owners": [table.owner],
-        "kinds": {engine_name(), "parquet"},
+        "kinds": {engines()[table.name].removesuffix("-serverless"), "parquet"},
         "tags": {"source": table.source.value},
         "metadata": {"dagster/column_schema": column_schema(table)},
         "io_manager_key": IO_MANAGER_KEY,
@@ -31,6 +32,10 @@ def about(table: Table) -> dict[str, Any]:
 
 def derived_asset(name: str) -> dg.AssetsDefinition:
     """A table's definition as an asset: that of the policy under which a run keeps the lake."""
+    table, needs = TABLES[name], needs_of(name)
+    if engines()[name] in JOBS:
+        deps = [dg.AssetDep(read, partition_mapping=MAPPINGS[need]) for read, need in needs.items()]
+        return made_by_job(name, {name: dg.AssetOut(**about(table))}, deps)
 
     def rows(policy: dg.ResourceParam[Policy], **tables: ir.Table) -> ir.Table:
         definition = DEFINITIONS[policy][name]
@@ -38,12 +43,9 @@ def derived_asset(name: str) -> dg.AssetsDefinition:
 
     made: dg.AssetsDefinition = dg.asset(
         name=name,
-        ins={
-            read: dg.AssetIn(partition_mapping=MAPPINGS[need])
-            for read, need in needs_of(name).items()
-        },
+        ins={read: dg.AssetIn(partition_mapping=MAPPINGS[need]) for read, need in needs.items()},
         partitions_def=DAILY,
         backfill_policy=SINGLE_RUN,
-        **about(TABLES[name]),
+        **about(table),
     )(rows)
     return made

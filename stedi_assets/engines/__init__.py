@@ -9,4 +9,6 @@ a partition, however many Spark wrote: a file can be replaced in one step, a fol
 
 Looking at what is stored (contract, checks, reconciliation, erasure) is DuckDB's on either engine:
 it reads footers and few columns, and there is one way only to be wrong.
+
+Where a job on AWS makes a table, the engine there is Spark, and all of this is the same: `job.py`.
 """

@@ -161,8 +161,8 @@ class DuckDBEngine:
         ((probe,),) = connection.execute(
             "SELECT hash('a', 1::BIGINT, 1::INTEGER, 0.5::DOUBLE, true, NULL)"
         ).fetchall()
-        self._hash_id = f"{probe:016x}"[:4]
-        self._no_rows = Content(0, f"{self._hash_id}-0", None, None)
+        self.hash_id = f"{probe:016x}"[:4]
+        self._no_rows = Content(0, f"{self.hash_id}-0", None, None)
         connection.execute("SET temp_directory = $folder", {"folder": str(folder / "spill")})
         connection.execute("SET preserve_insertion_order = false")
         self._know_key(connection)
@@ -440,7 +440,7 @@ class DuckDBEngine:
             parameters,
         ).fetchall()
         return {
-            value: Content(count, f"{self._hash_id}-{int(total):x}", first, last)
+            value: Content(count, f"{self.hash_id}-{int(total):x}", first, last)
             for value, count, total, first, last in found
         }
 

@@ -42,6 +42,7 @@ class SparkEngine(DuckDBEngine):
         connect: gives a session of Spark, of which views and functions are this engine's alone. It
             is asked once there is something to compute: starting Spark takes seconds.
         storage: the lake's, by which rows get to workers that do not see this machine's disk.
+        tables: the names of the tables that Spark computes; DuckDB computes the others.
     """
 
     def __init__(
@@ -51,11 +52,17 @@ class SparkEngine(DuckDBEngine):
         folder: Path,
         connect: Callable[[], SparkSession],
         storage: Storage,
+        tables: Collection[str] = tuple(TABLES),
     ) -> None:
         super().__init__(connection, pseudonym_key, folder)
         self._connect = connect
         self._storage = storage
+        self._tables = tables
         self._files: dict[str, list[Path]] = {}
+
+    def computes(self, table: Table) -> bool:
+        """Whether Spark computes a table."""
+        return table.name in self._tables
 
     @cached_property
     def _ibis_of_spark(self) -> Any:
@@ -129,6 +136,8 @@ class SparkEngine(DuckDBEngine):
         bind: Bind,
     ) -> dict[date, Path]:
         """See `DuckDBEngine`; on Spark all at once, which keeps all cores busy by itself."""
+        if not self.computes(table):
+            return super().write_each(table, rows, days, stamps, bind)
         if not days:
             return {}
         bind(days)
@@ -138,7 +147,8 @@ class SparkEngine(DuckDBEngine):
     def _computed(
         self, table: Table, rows: ir.Table, days: Collection[date] | None
     ) -> Iterator[tuple[str, bool]]:
-        if rows.op().find(ops.InMemoryTable):  # it is in this process, and not large
+        # Rows in this process are not many.
+        if not self.computes(table) or rows.op().find(ops.InMemoryTable):
             with super()._computed(table, rows, days) as found:
                 yield found
             return

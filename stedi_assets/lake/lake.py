@@ -88,6 +88,10 @@ class Lake:
     ) -> None:
         """Make a finished file the partition's content, in one step; see `Storage.publish`."""
         self.storage.publish(staged, self.partition_key(table, day), notes=notes)
+        self.look_again(table)
+
+    def look_again(self, table: Table) -> None:
+        """List a table's partitions anew when somebody asks: some were published."""
         if self._listed is not None:
             self._listed.pop(table.name, None)
 

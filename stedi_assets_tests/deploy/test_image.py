@@ -131,6 +131,20 @@ def test_what_it_copies_is_there_and_not_ignored(instructions: list[Instruction]
     assert fnmatch.filter(ignored, "**/__pycache__")
 
 
+def test_the_image_for_emr_copies_and_installs_the_same_and_does_not_run_as_root() -> None:
+    lines = (FOLDER / "emr.Dockerfile").read_text().replace("\\\n", " ").splitlines()
+    kept = (ROOT / ".dockerignore").read_text().splitlines()
+    copied = [name for line in lines if line.startswith("COPY") for name in line.split()[1:-1]]
+    assert {"stedi_assets", "deploy/aws/requirements.lock"} <= set(copied)
+    assert {f"!{name}" for name in copied} <= set(kept)
+    installs = [set(line.split()) for line in lines if "pip install" in line]
+    from_lock, own = installs
+    assert {"--require-hashes", "--only-binary", "-r"} <= from_lock
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= own
+    assert lines[-1] == "USER hadoop:hadoop"
+    assert "pyspark" not in (FOLDER / "requirements.lock").read_text(), "beside that of EMR"
+
+
 def test_what_it_starts_is_a_command_of_what_is_installed(
     instructions: list[Instruction],
 ) -> None:

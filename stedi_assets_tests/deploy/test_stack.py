@@ -25,6 +25,7 @@ from dagster_aws import athena
 from dagster_aws.s3 import compute_log_manager
 
 from stedi_assets.catalog import glue
+from stedi_assets.job_clients import PIPES
 from stedi_assets.lake import ERASURES, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
@@ -58,7 +59,6 @@ class Template:
         self, parameters: Mapping[str, str] | None = None, names: Mapping[str, str] | None = None
     ) -> None:
         self.text = written()
-        self.resources: dict[str, Any] = self.text["Resources"]
         self.names = names or {}
         self.values = {
             "AWS::AccountId": ACCOUNT,
@@ -67,6 +67,16 @@ class Template:
             "AWS::URLSuffix": "amazonaws.com",
             **{name: str(of["Default"]) for name, of in self.text["Parameters"].items()},
             **(parameters or {}),
+        }
+        self.resources = self._wanted("Resources")
+        self.outputs = self._wanted("Outputs")
+
+    def _wanted(self, section: str) -> dict[str, Any]:
+        """What of a section there is with these parameters."""
+        return {
+            name: of
+            for name, of in self.text[section].items()
+            if "Condition" not in of or self._holds(of["Condition"])
         }
 
     def of_type(self, kind: str) -> dict[str, Any]:
@@ -95,8 +105,15 @@ class Template:
         return node
 
     def _holds(self, condition: str) -> bool:
-        one, other = self.text["Conditions"][condition]["Fn::Equals"]
-        return bool(self.resolved(one) == self.resolved(other))
+        return self._is(self.text["Conditions"][condition])
+
+    def _is(self, condition: Any) -> bool:
+        match condition:
+            case {"Fn::Not": [negated]}:
+                return not self._is(negated)
+            case {"Fn::Equals": [one, other]}:
+                return bool(self.resolved(one) == self.resolved(other))
+        raise AssertionError(condition)
 
     def _named(self, name: str) -> str:
         return self.arn(name[:-4]) if name.endswith(".Arn") else self.name(name)
@@ -160,14 +177,15 @@ def listed(one_or_several: Any) -> list[str]:
 
 
 @cache
-def rights(role: str) -> Rights:
+def rights(role: str, jobs_on: str = "none") -> Rights:
     """What a role's policies let it do."""
-    template = Template()
+    template = Template({"JobsOn": jobs_on})
     properties = template.of_type("IAM::Role")[role]
     managed = template.of_type("IAM::ManagedPolicy")
     by_arn = {template.arn(name): policy for name, policy in managed.items()}
     policies = [*properties.get("Policies", [])]
     policies += [by_arn[arn] for arn in properties.get("ManagedPolicyArns", [])]
+    policies += [of for of in managed.values() if template.name(role) in of.get("Roles", [])]
     statements = [one for policy in policies for one in policy["PolicyDocument"]["Statement"]]
     for statement in statements:
         assert statement["Effect"] == "Allow"
@@ -394,6 +412,92 @@ def test_who_keeps_the_lake_may_count_in_athena(role: str) -> None:
         assert rights(role).allow(action, f"arn:aws:s3:::{place.removeprefix('s3://')}query.csv")
 
 
+# Jobs that make tables.
+
+JOBS = ["glue", "emr-serverless"]
+
+
+@pytest.mark.parametrize("jobs_on", JOBS)
+def test_a_job_reads_the_lake_and_writes_tables_and_nothing_else(jobs_on: str) -> None:
+    role = rights("JobRole", jobs_on)
+
+    def may(key: str) -> set[str]:
+        return {action for action in actions("s3") if role.allow(action, lake(key))}
+
+    written = {"s3:abortmultipartupload", "s3:putobject"}
+    for table in TABLES.values():
+        key = f"{PREFIX}/{table.path}/ingestion_date=2023-08-06/part-0.parquet"
+        assert may(key) == {"s3:getobject", *written}
+    for key in (f"{PIPES}/a/1.json", "_staging/a"):
+        assert may(f"{PREFIX}/{key}") == {"s3:getobject", "s3:deleteobject", *written}
+    for source in Source:
+        assert may(f"{PREFIX}/{source}/landing/trusted/a.json") == {"s3:getobject"}
+    assert may(f"{PREFIX}/{ERASURES}/a.parquet") == {"s3:getobject"}
+    assert may("other/customer/landing/a.json") == set()
+    assert role.allow("s3:ListBucket", BUCKET)
+    assert role.allow("s3:GetObject", "arn:aws:s3:::resultsbucket/jobs/job.py")
+    assert not role.allow("s3:GetObject", "arn:aws:s3:::resultsbucket/athena/pipeline/a.csv")
+    assert not [action for action in actions("glue") if role.allow(action, glue_table("any"))]
+
+
+@pytest.mark.parametrize("jobs_on", JOBS)
+def test_the_pipeline_runs_that_job_and_no_other(jobs_on: str) -> None:
+    template = Template({"JobsOn": jobs_on})
+    pipeline, service = rights("PipelineRole", jobs_on), f"arn:aws:{jobs_on}:{REGION}:{ACCOUNT}"
+    own, other, needed = {
+        "glue": (
+            f"{service}:job/stedi_tables",
+            f"{service}:job/other",
+            {"startjobrun", "getjobrun", "batchstopjobrun"},
+        ),
+        "emr-serverless": (
+            f"{service}:/applications/emrapplication/jobruns/1",
+            f"{service}:/applications/other/jobruns/1",
+            {"startjobrun", "getjobrun", "canceljobrun", "getapplication", "tagresource"}
+            | {"getdashboardforjobrun"},
+        ),
+    }[jobs_on]
+    needed = {f"{jobs_on}:{action}" for action in needed}
+    assert {action for action in actions(jobs_on) if pipeline.allow(action, own)} == needed
+    for elsewhere in (rights("PipelineRole"), rights("PrivacyOfficerRole", jobs_on)):
+        assert not [action for action in actions(jobs_on) if elsewhere.allow(action, own)]
+    assert not [action for action in actions(jobs_on) if pipeline.allow(action, other)]
+    role, passed = template.arn("JobRole"), {"iam_PassedToService": "emr-serverless.amazonaws.com"}
+    assert pipeline.allow("iam:PassRole", role, **passed) is (jobs_on == "emr-serverless")
+    assert not pipeline.allow("iam:PassRole", template.arn("PipelineRole"), **passed)
+
+
+@pytest.mark.parametrize("jobs_on", JOBS)
+def test_a_job_reads_the_key_of_the_pseudonyms_and_is_trusted_as_its_service_alone(
+    jobs_on: str,
+) -> None:
+    template = Template({"JobsOn": jobs_on})
+    role = template.of_type("IAM::Role")["JobRole"]
+    (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
+    assert statement["Principal"] == {"Service": f"{jobs_on}.amazonaws.com"}
+    key = template.name("PseudonymKey")
+    read = [a for a in actions("secretsmanager") if rights("JobRole", jobs_on).allow(a, key)]
+    assert read == ["secretsmanager:getsecretvalue"]
+
+
+def test_the_job_of_glue_is_given_the_program_and_never_starts_again_by_itself() -> None:
+    template = Template({"JobsOn": "glue", "JobWorkers": "7"})
+    (job,) = template.of_type("Glue::Job").values()
+    assert job["Command"]["ScriptLocation"] == "s3://resultsbucket/jobs/job.py"
+    modules = job["DefaultArguments"]["--additional-python-modules"]
+    assert modules == "s3://resultsbucket/jobs/stedi.gluewheels.zip"
+    assert job["MaxRetries"] == 0, "a run waits for one"
+    assert job["ExecutionProperty"] == {"MaxConcurrentRuns": 1}
+    assert job["NumberOfWorkers"] == "7"
+    assert "EmrApplication" not in template.resources
+
+
+def test_without_jobs_the_stack_has_none_of_it() -> None:
+    of_jobs = {"JobRole", "GlueJob", "EmrApplication", "StartJobs"}
+    assert not of_jobs & Template().resources.keys()
+    assert of_jobs <= written()["Resources"].keys()
+
+
 LOG = "arn:aws:s3:::resultsbucket/dagster/storage/run/compute_logs/a.err"
 LOGS_NEED = {
     "delete_objects": ["s3:DeleteObject"],
@@ -500,7 +604,7 @@ def test_the_stack_can_be_created(s3_server: str) -> None:
     text = {
         **template.text,
         "Resources": supported,
-        "Outputs": with_names(template, template.text["Outputs"]),
+        "Outputs": with_names(template, template.outputs),
     }
     cloudformation = boto3.client("cloudformation", **access)
     with warnings.catch_warnings(action="error"):

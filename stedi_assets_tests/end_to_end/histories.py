@@ -30,12 +30,12 @@ from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.dates import stretches
 from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
-from stedi_assets.io_manager import publish
 from stedi_assets.jobs import RECONCILE, What, tables_after
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import Partition, Upstream, make, make_landing
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.publishing import publish
 from stedi_assets.reconcile import reconcile, settled, unread
 from stedi_assets.remembered import Remembered
 from stedi_assets.resources import landed_now, open_engine, policy
@@ -331,8 +331,7 @@ class Runner:
 
         def put(table: Table, staged: Staged) -> None:
             made.update(
-                (table.name, day)
-                for day in publish(self.lake, self.engine, self.policy, table, staged)
+                (table.name, day) for day in publish(self.lake, self.engine, table, staged).sizes
             )
 
         with suppress(duckdb.Error):  # a torn partition ends a run, as it ends one of Dagster
@@ -367,7 +366,7 @@ class Runner:
             self.engine,
             self.policy,
             landed_now(self.lake),
-            lambda table, staged: publish(self.lake, self.engine, self.policy, table, staged),
+            lambda table, staged: publish(self.lake, self.engine, table, staged),
             everything=everything,
             only=What(tables=list(tables)).has,
         )
@@ -597,7 +596,7 @@ def is_reconciled(world: World) -> None:
         world.runner.engine,
         world.policy,
         landed_now(world.lake),
-        lambda table, staged: publish(world.lake, world.runner.engine, world.policy, table, staged),
+        lambda table, staged: publish(world.lake, world.runner.engine, table, staged),
     )
     assert found == [], "examined as a whole"
     assert published(world.lake) == before

@@ -6,32 +6,12 @@ from pathlib import Path
 import pytest
 
 from stedi_assets.engines.spark import SparkEngine
-from stedi_assets.lake import Lake
-from stedi_assets.resources import engine_name, open_engine
 from stedi_assets.tables import PARTITION, TABLES
 from stedi_assets_tests.both_engines import Both, rows_in
 
 pytestmark = pytest.mark.spark
 
 SIXTH, SEVENTH = date(2023, 8, 6), date(2023, 8, 7)
-
-
-# The setting.
-
-
-@pytest.mark.parametrize("value", ["Spark", "pandas", " spark"])
-def test_an_unknown_engine_is_an_error_that_says_which_there_are(
-    monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    monkeypatch.setenv("STEDI_ENGINE", value)
-    with pytest.raises(ValueError, match=f"^STEDI_ENGINE is '{value}': set it to duckdb or spark$"):
-        engine_name()
-
-
-def test_without_the_setting_the_engine_is_duckdb(lake: Lake) -> None:
-    assert engine_name() == "duckdb"
-    with open_engine(lake) as engine:
-        assert not isinstance(engine, SparkEngine)
 
 
 # Definitions.
