@@ -52,7 +52,7 @@ class SparkEngine(DuckDBEngine):
         folder: Path,
         connect: Callable[[], SparkSession],
         storage: Storage,
-        tables: Collection[str] = tuple(TABLES),
+        tables: Collection[str],
     ) -> None:
         super().__init__(connection, pseudonym_key, folder)
         self._connect = connect

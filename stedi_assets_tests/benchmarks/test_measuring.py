@@ -23,6 +23,7 @@ COUNTS = dict.fromkeys(STATEMENTS, 7)
 BUSY = """
     import time
     held = bytearray({megabytes} << 20)
+    print("holding", flush=True)
     while time.process_time() < {seconds}:
         pass
     time.sleep({idle})
@@ -45,8 +46,9 @@ def test_what_a_process_starts_counts_even_if_nobody_waits_for_it() -> None:
     left_behind = f"""
         import subprocess, sys, time
         held = bytearray(100 << 20)
-        subprocess.Popen({python(BUSY, megabytes=150, seconds=0.5, idle=0.5)!r})
-        time.sleep(0.7)
+        child = {python(BUSY, megabytes=150, seconds=0.5, idle=2)!r}
+        assert subprocess.Popen(child, stdout=subprocess.PIPE).stdout.readline()
+        time.sleep(1)
     """
     cost = measure(Contestant("with a child", [sys.executable, "-c", textwrap.dedent(left_behind)]))
     assert 0.5 <= cost.cpu < 1.5
