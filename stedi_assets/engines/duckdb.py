@@ -261,7 +261,10 @@ class DuckDBEngine:
 
         Gives the name of what holds them, and whether they are computed, or will be when read.
         """
-        self.ibis.create_view("definition", rows, overwrite=True)
+        if rows.op().find(ops.InMemoryTable):  # Ibis hands it over to DuckDB
+            self.ibis.create_view("definition", rows, overwrite=True)
+        else:  # Ibis would ask for the view's columns by Arrow, which takes long to import
+            self.connection.execute(f"CREATE OR REPLACE VIEW definition AS {self.sql(rows)}")
         if days is not None and len(days) < 2:
             yield "definition", False
             return
