@@ -254,8 +254,8 @@ def tell_one(comparison: Comparison) -> str:
         lines = [
             (
                 fit.name,
-                f"{fit.line.fixed:.3g} {fit.unit}",
-                f"{fit.line.each:.3g} {fit.unit} a {fit.more}",
+                f"{three_digits(fit.line.fixed)} {fit.unit}",
+                f"{three_digits(fit.line.each)} {fit.unit} a {fit.more}",
                 f"{fit.line.error:.0%}",
             )
             for fit in comparison.fits
@@ -286,6 +286,11 @@ def in_short(comparisons: Sequence[Comparison]) -> str:
     at = f"x{largest.size}"
     heads = ["", *(f"x{found.size}" for found in sizes)]
     return table([*heads, f"CPU at {at}", f"memory at {at}", f"rows a second at {at}"], rows)
+
+
+def three_digits(value: float) -> str:
+    """A figure with three digits or more, and never with an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
