@@ -46,7 +46,8 @@ class Goal:
     @property
     def figure(self) -> str:
         """The figure and its unit."""
-        return f"{self.value:{',.0f' if self.value >= 1000 else '.2f'}} {self.unit}"
+        whole = self.value >= 1000 or self.value == int(self.value)
+        return f"{self.value:{',.0f' if whole else '.2f'}} {self.unit}"
 
     @property
     def told(self) -> str:
