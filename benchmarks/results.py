@@ -18,7 +18,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from benchmarks.lakes import MADE_UP, ROOT
-from benchmarks.lines import Line
+from benchmarks.lines import Line, fit
 from benchmarks.measuring import Cost, Measured
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -46,7 +46,8 @@ class Goal:
     @property
     def figure(self) -> str:
         """The figure and its unit."""
-        return f"{self.value:{',.0f' if self.value >= 1000 else '.2f'}} {self.unit}"
+        whole = self.value >= 1000 or self.value == int(self.value)
+        return f"{self.value:{',.0f' if whole else '.2f'}} {self.unit}"
 
     @property
     def told(self) -> str:
@@ -136,13 +137,41 @@ def ratio(
     return [Goal(text, of(one.median) / of(other.median), limit, at_least)]
 
 
+def fits(
+    name: str, xs: Sequence[float], measured: Sequence[Measured], more: str, many: str
+) -> list[Fit]:
+    """Lines through the medians of seconds, of CPU seconds and of memory.
+
+    Args:
+        name: whose they are.
+        xs: how many there are of `many`, for each of `measured`.
+        measured: what they cost.
+        more: see `Fit`.
+        many: see `Fit`.
+    """
+    costs: dict[str, Callable[[Cost], float]] = {
+        "s": lambda cost: cost.wall,
+        "CPU s": lambda cost: cost.cpu,
+        "MB": lambda cost: cost.peak,
+    }
+    found = []
+    for unit, of in costs.items():
+        points = [(x, of(one.median)) for x, one in zip(xs, measured, strict=True)]
+        found.append(Fit(name, unit, more, many, points, fit(points)))
+    return found
+
+
 def environment() -> dict[str, str]:
-    """When and on what is measured: date, machine, versions, and which landing files."""
+    """When and on what is measured: date, machine, versions, and which landing files.
+
+    The load is that of the minute before: it tells whether the machine had other things to do.
+    """
     info = Path("/proc/cpuinfo").read_text()
     models = [line.partition(":")[2].strip() for line in info.splitlines() if "model name" in line]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "date": datetime.now(UTC).date().isoformat(),
+        "load": f"{os.getloadavg()[0]:.1f}",
         "processor": models[0] if models else platform.machine(),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{memory:.0f} GB",
@@ -226,8 +255,8 @@ def tell_one(comparison: Comparison) -> str:
         lines = [
             (
                 fit.name,
-                f"{fit.line.fixed:.3g} {fit.unit}",
-                f"{fit.line.each:.3g} {fit.unit} a {fit.more}",
+                f"{three_digits(fit.line.fixed)} {fit.unit}",
+                f"{three_digits(fit.line.each)} {fit.unit} a {fit.more}",
                 f"{fit.line.error:.0%}",
             )
             for fit in comparison.fits
@@ -258,6 +287,11 @@ def in_short(comparisons: Sequence[Comparison]) -> str:
     at = f"x{largest.size}"
     heads = ["", *(f"x{found.size}" for found in sizes)]
     return table([*heads, f"CPU at {at}", f"memory at {at}", f"rows a second at {at}"], rows)
+
+
+def three_digits(value: float) -> str:
+    """A figure with three digits or more, and never with an exponent."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

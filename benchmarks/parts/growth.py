@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.days import day_on, history_of
 from benchmarks.lakes import copies, landing_rows
-from benchmarks.lines import fit
-from benchmarks.measuring import Cost, Measured, in_turn, stedi_run
-from benchmarks.results import Comparison, Fit, Goal
+from benchmarks.measuring import in_turn, stedi_run
+from benchmarks.results import Comparison, Goal, fits
 
 SIZES = (1, 3, 10, 30, 100)
 HISTORIES = (1, 30, 90, 364)
@@ -57,19 +56,3 @@ def by_history() -> Comparison:
         measured,
         fits=fits("a day", HISTORIES, measured, "day of history", "days of history"),
     )
-
-
-def fits(
-    name: str, xs: Sequence[float], measured: Sequence[Measured], more: str, many: str
-) -> list[Fit]:
-    """Lines through the medians: of seconds, of CPU seconds and of memory."""
-    costs: dict[str, Callable[[Cost], float]] = {
-        "s": lambda cost: cost.wall,
-        "CPU s": lambda cost: cost.cpu,
-        "MB": lambda cost: cost.peak,
-    }
-    found = []
-    for unit, of in costs.items():
-        points = [(x, of(one.median)) for x, one in zip(xs, measured, strict=True)]
-        found.append(Fit(name, unit, more, many, points, fit(points)))
-    return found

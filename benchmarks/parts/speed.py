@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.lakes import WORK, copies, landing_rows
-from benchmarks.lines import fit
 from benchmarks.measuring import (
     Contestant,
     counts_of_files,
@@ -19,7 +18,7 @@ from benchmarks.measuring import (
     stedi_run,
 )
 from benchmarks.pyspark_jobs import JOBS
-from benchmarks.results import Comparison, Fit, Goal, java_version, ratio
+from benchmarks.results import Comparison, Fit, Goal, fits, java_version, ratio
 
 DUCKDB, SPARK = "stedi run on DuckDB", "stedi run on Spark"
 JOBS_AT_ONCE, PANDAS, FLOOR = "PySpark jobs", "pandas notebook", "floor script"
@@ -34,7 +33,7 @@ def run() -> Iterator[Comparison]:
         yield sizes[-1]
     if java_version():
         yield a_process_each()
-    yield Comparison("Seconds by contestant: lines through those sizes", fits=lines(sizes))
+    yield Comparison("Lines through those sizes", fits=lines(sizes))
 
 
 def contestants(lake: Path) -> list[Contestant]:
@@ -126,15 +125,10 @@ def a_process_each() -> Comparison:
 
 
 def lines(sizes: Sequence[Comparison]) -> list[Fit]:
-    """A line for each contestant: seconds, and seconds a million landing rows."""
-    return [
-        Fit(
-            last.name,
-            "s",
-            "million landing rows",
-            "million landing rows",
-            points := [(of.rows / 1e6, of.median.wall) for at in sizes if (of := at.of(last.name))],
-            fit(points),
-        )
-        for last in sizes[-1].measured
-    ]
+    """Lines for each contestant, by millions of landing rows."""
+    found: list[Fit] = []
+    for last in sizes[-1].measured:
+        each = [of for at in sizes if (of := at.of(last.name))]
+        rows = [of.rows / 1e6 for of in each]
+        found += fits(last.name, rows, each, "million landing rows", "million landing rows")
+    return found

@@ -25,7 +25,7 @@ SCRIPTS = [
 def made_by(script: tuple[str, ...], lake: Path, out: Path) -> dict[str, int]:
     module, *arguments = script
     command = [sys.executable, "-m", f"benchmarks.{module}", str(lake), str(out), *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, timeout=120)
+    subprocess.run(command, cwd=ROOT, check=True, timeout=300)
     return dict(counts_of_files(out))
 
 

@@ -10,9 +10,8 @@ from benchmarks import charts
 from benchmarks.lakes import ROOT
 from benchmarks.lines import Line, fit
 from benchmarks.measuring import Cost, Measured
-from benchmarks.parts.growth import fits
 from benchmarks.parts.speed import DUCKDB, FLOOR, JOBS_AT_ONCE, PANDAS, SPARK, goals, lines
-from benchmarks.results import Comparison, Goal, Part, Parts, load, save, tell_one
+from benchmarks.results import Comparison, Goal, Part, Parts, fits, load, save, tell_one
 
 
 def measured(name: str, rows: int, *walls: float, peak: float = 500) -> Measured:
@@ -136,12 +135,14 @@ def test_points_at_one_place_have_no_line() -> None:
 
 def test_lines_of_contestants_are_over_millions_of_rows() -> None:
     sizes = [at(size, duckdb=2.0 + 0.1 * size) for size in (1, 10, 100)]
-    (found,) = lines(sizes)
+    found, of_cpu, of_memory = lines(sizes)
     assert (found.name, found.line.fixed, found.line.each) == (
         DUCKDB,
         pytest.approx(2.0),
         pytest.approx(0.1),
     )
+    assert (of_cpu.unit, of_cpu.line.each) == ("CPU s", pytest.approx(0.2))
+    assert (of_memory.unit, of_memory.line.each) == ("MB", pytest.approx(10))  # 100 a second
 
 
 def test_readme_shows_the_table_that_was_measured() -> None:
