@@ -27,19 +27,20 @@ def main(lake: Path, out: Path, reader: str = "ujson") -> None:
         whole: pd.DataFrame = pd.concat(frames, ignore_index=True)
         return whole
 
-    customers = landing("customer")
+    customers = landing("customer").sort_values(["lastUpdateDate", "registrationDate"])
+    customers = customers.drop_duplicates("email", keep="last")
     customers = customers[customers["shareWithResearchAsOfDate"].fillna(0) != 0]
     customers.to_parquet(out / "customer_trusted.parquet")
 
     phones = landing("accelerometer")
-    phones = phones[phones["user"].isin(customers["email"])]
+    phones = phones[phones["user"].isin(customers["email"])].drop_duplicates()
     phones.to_parquet(out / "accelerometer_trusted.parquet")
 
     curated = customers[customers["email"].isin(phones["user"])]
     curated.to_parquet(out / "customers_curated.parquet")
 
     devices = landing("step_trainer")
-    devices = devices[devices["serialNumber"].isin(curated["serialNumber"])]
+    devices = devices[devices["serialNumber"].isin(curated["serialNumber"])].drop_duplicates()
     devices.to_parquet(out / "step_trainer_trusted.parquet")
 
     pairs = devices.merge(phones, left_on="sensorReadingTime", right_on="timestamp")

@@ -7,8 +7,9 @@ paths. The workers of another machine see the bucket alone, with credentials of 
 from __future__ import annotations
 
 import re
+import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date
@@ -63,6 +64,17 @@ class Exchange(Protocol):
     def written(self, rows: DataFrame) -> AbstractContextManager[list[Path]]:
         """Have rows computed into local files, in folders of their dates, gone at the end."""
 
+    def written_by(
+        self, session: SparkSession, tasks: int, write: Callable[[int, Path], None]
+    ) -> AbstractContextManager[list[Path]]:
+        """Have workers write such files by themselves.
+
+        Args:
+            session: has the workers.
+            tasks: how many there are.
+            write: does a task, by its number, in an empty folder; it is sent to the workers.
+        """
+
 
 class ByDisk:
     """Workers read and write files of this machine's disk.
@@ -89,8 +101,22 @@ class ByDisk:
         """See `Exchange`."""
         with TemporaryDirectory(dir=self._folder) as folder:
             written = Path(folder, "rows")
-            rows.write.partitionBy(PARTITION).parquet(f"file:{written}", compression="zstd")
+            rows.write.partitionBy(PARTITION).parquet(f"file:{written}")
             yield sorted(written.glob("*/*.parquet"))
+
+    @contextmanager
+    def written_by(
+        self, session: SparkSession, tasks: int, write: Callable[[int, Path], None]
+    ) -> Iterator[list[Path]]:
+        """See `Exchange`."""
+        with TemporaryDirectory(dir=self._folder) as folder:
+
+            def write_here(task: int) -> list[str]:
+                own = Path(tempfile.mkdtemp(dir=folder))
+                write(task, own)
+                return [str(file) for file in own.glob("*/*.parquet")]
+
+            yield list(map(Path, _told(session, tasks, write_here)))
 
 
 class ByBucket:
@@ -123,7 +149,7 @@ class ByBucket:
         objects, schema = self._objects, ibis.schema(table.schema).to_pyarrow()
 
         def read(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for number in numbers_in(batches):
+            for number in _numbers(batches):
                 key, day, groups = tasks[number]
                 with pq.ParquetFile(key, filesystem=objects) as file:
                     for rows in file.iter_batches(row_groups=list(groups)):
@@ -140,7 +166,7 @@ class ByBucket:
                             schema=schema,
                         )
 
-        return spread(session, len(tasks)).mapInArrow(read, with_date(table))
+        return _spread(session, len(tasks)).mapInArrow(read, with_date(table))
 
     def _key(self, file: Path) -> str:
         """Where workers find a local file."""
@@ -149,8 +175,7 @@ class ByBucket:
             pa.fs.copy_files(str(file), key, destination_filesystem=self._objects)
         return key
 
-    @contextmanager
-    def written(self, rows: DataFrame) -> Iterator[list[Path]]:
+    def written(self, rows: DataFrame) -> AbstractContextManager[list[Path]]:
         """See `Exchange`."""
         objects, below = self._objects, self._below
 
@@ -173,20 +198,46 @@ class ByBucket:
                                 )
                             )
                         writers[day].write_batch(of_day)
-            yield pa.RecordBatch.from_pydict({"name": names}, pa.schema({"name": pa.string()}))
+            yield _batch(names)
 
+        return self._fetched(lambda: _names(rows.mapInArrow(write, _NAMES)))
+
+    def written_by(
+        self, session: SparkSession, tasks: int, write: Callable[[int, Path], None]
+    ) -> AbstractContextManager[list[Path]]:
+        """See `Exchange`."""
+        objects, below = self._objects, self._below
+
+        def upload(task: int) -> list[str]:
+            with TemporaryDirectory() as folder:
+                write(task, Path(folder))
+                files = {
+                    f"{file.parent.name}/{uuid.uuid4().hex}.parquet": file
+                    for file in Path(folder).glob("*/*.parquet")
+                }
+                for name, file in files.items():
+                    pa.fs.copy_files(str(file), f"{below}/{name}", destination_filesystem=objects)
+            return list(files)
+
+        return self._fetched(lambda: _told(session, tasks, upload))
+
+    @contextmanager
+    def _fetched(self, compute: Callable[[], list[str]]) -> Iterator[list[Path]]:
+        """Local copies of what workers say they wrote: of a task that failed there may be a part.
+
+        Args:
+            compute: has them write; returns the names.
+        """
         try:
-            # Only what tasks say they finished: of one that failed there may be a part.
-            names = [row.name for row in rows.mapInArrow(write, "name STRING").collect()]
             with TemporaryDirectory(dir=self._folder) as folder:
-                files = {f"{below}/{name}": Path(folder, name) for name in sorted(names)}
+                files = {f"{self._below}/{name}": Path(folder, name) for name in compute()}
                 for file in files.values():
                     file.parent.mkdir(exist_ok=True)
                 with ThreadPoolExecutor(_AT_ONCE) as pool:
                     list(pool.map(self._fetch, files.keys(), files.values()))
                 yield list(files.values())
         finally:
-            for left in self._storage.list(below):
+            for left in self._storage.list(self._below):
                 self._storage.remove(left.key)
 
     def _fetch(self, key: str, file: Path) -> None:
@@ -212,12 +263,33 @@ def exchange(session: SparkSession, storage: Storage, folder: Path) -> Exchange:
     return ByDisk(folder)
 
 
-def spread(session: SparkSession, tasks: int) -> DataFrame:
+_NAMES = "name STRING"
+
+
+def _told(session: SparkSession, tasks: int, do: Callable[[int], list[str]]) -> list[str]:
+    """What workers return of tasks."""
+
+    def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for task in _numbers(batches):
+            yield _batch(do(task))
+
+    return _names(_spread(session, tasks).mapInArrow(run, _NAMES))
+
+
+def _names(rows: DataFrame) -> list[str]:
+    return sorted(row.name for row in rows.collect())
+
+
+def _batch(names: list[str]) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"name": names}, pa.schema({"name": pa.string()}))
+
+
+def _spread(session: SparkSession, tasks: int) -> DataFrame:
     """The numbers of tasks, for workers to do them."""
     return session.range(0, tasks, 1, max(1, min(tasks, _TASKS)))
 
 
-def numbers_in(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
+def _numbers(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
     """The numbers of the tasks that a worker is given."""
     for batch in batches:
         yield from batch.column(0).to_pylist()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import uuid
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from functools import cached_property
@@ -26,8 +26,7 @@ from stedi_assets.lake import Storage
 from stedi_assets.tables import PARTITION, TABLES, Table
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import SparkSession
 
     from stedi_assets.engines.exchange import Exchange
 
@@ -159,41 +158,29 @@ class SparkEngine(DuckDBEngine):
         result = result.select(*table.column_names, PARTITION)
         if days is not None:
             result = result.where(result[PARTITION].isin(list(days)))
-        with self._seen(result, table) as view:
-            yield view, True
+        with self.exchange.written(result) as files:
+            yield self._see(files, table), True
 
     @contextmanager
-    def spread(
-        self, read: Callable[[int], Iterable[pa.RecordBatch]], tasks: int, table: Table
-    ) -> Iterator[str]:
-        """Have Spark's workers read something in Python, and let DuckDB's SQL see the rows.
+    def spread(self, write: Callable[[int, Path], None], tasks: int, table: Table) -> Iterator[str]:
+        """Have Spark's workers do tasks in Python, and let DuckDB's SQL see the rows.
 
         Args:
-            read: gives the rows of a task by its number; it is sent to the workers.
+            write: does a task, by its number: it writes Parquet files in folders of partitions
+                into an empty folder. It is sent to the workers.
             tasks: how many there are.
-            table: what `read` gives, and the date last.
+            table: has the columns of the files.
 
         Returns:
-            The name of a view of the rows.
+            The name of a view of the rows, with the date last.
         """
-        from stedi_assets.engines.exchange import numbers_in, spread, with_date
+        with self.exchange.written_by(self.session, tasks, write) as files:
+            yield self._see(files, table)
 
-        def run(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            for task in numbers_in(batches):
-                yield from read(task)
-
-        rows = spread(self.session, tasks).mapInArrow(run, with_date(table))
-        with self._seen(rows, table) as view:
-            yield view
-
-    @contextmanager
-    def _seen(self, rows: DataFrame, table: Table) -> Iterator[str]:
-        """Let DuckDB's SQL see rows that Spark computes; gives the name of the view."""
-        with self.exchange.written(rows) as files:
-            self.connection.execute(
-                f"CREATE OR REPLACE VIEW of_spark AS {rows_of_files(table, files)}"
-            )
-            yield "of_spark"
+    def _see(self, files: Collection[Path], table: Table) -> str:
+        """Let SQL see the rows of files that Spark wrote; the name of the view."""
+        self.connection.execute(f"CREATE OR REPLACE VIEW of_spark AS {rows_of_files(table, files)}")
+        return "of_spark"
 
 
 class _Compiler(PySparkCompiler):  # type: ignore[misc]

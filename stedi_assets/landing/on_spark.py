@@ -7,7 +7,7 @@ reads which files, and collects the rows.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 
 _TASK = 4_000_000
 """Bytes of landing files that are worth a task."""
-
-_AT_ONCE = 20_000
-"""Rows that a worker hands over together."""
 
 _KEPT_OUT = "kept_out"
 
@@ -140,7 +137,7 @@ class _Read:
     pseudonym_key: str
     memory: str
 
-    def __call__(self, task: int) -> Iterator[pa.RecordBatch]:
+    def __call__(self, task: int, into: Path) -> None:
         columns = ", ".join(map(quoted, _handed_over(self.source).column_names))
         settings = {"threads": "1", "memory_limit": self.memory}
         with (
@@ -158,10 +155,11 @@ class _Read:
                     for key, file in of_day.items()
                 }
                 records = read_into_tables(engine, self.source, files, kept_out)
-                found = connection.sql(
-                    f"SELECT {columns}, $day::DATE AS {PARTITION} FROM (FROM landed "
-                    "UNION ALL BY NAME FROM rejected "
-                    "UNION ALL BY NAME SELECT $records::BIGINT AS records)",
-                    params={"day": day, "records": records},
+                path = into / f"{PARTITION}={day}" / "rows.parquet"
+                path.parent.mkdir()
+                connection.execute(
+                    f"COPY (SELECT {columns} FROM (FROM landed UNION ALL BY NAME FROM rejected "
+                    "UNION ALL BY NAME SELECT $records::BIGINT AS records)) "
+                    "TO $path (FORMAT parquet)",
+                    {"records": records, "path": str(path)},
                 )
-                yield from found.to_arrow_reader(_AT_ONCE)
