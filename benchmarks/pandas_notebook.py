@@ -1,7 +1,8 @@
 """A pandas notebook's way: files into frames, merges, frames into Parquet files.
 
-As a data scientist would write it down in an afternoon; files are taken to be good, and no record
-to come twice. The reader is `read_json`'s default, or PyArrow's, which it has since pandas 2.
+As a data scientist would write it down in an afternoon; files are taken to be good. Each table is
+made as it is defined: the latest record of a customer, each reading once. The reader is
+`read_json`'s default, or PyArrow's, which it has since pandas 2.
 Usage: python -m benchmarks.pandas_notebook LAKE OUT [ujson|pyarrow]
 """
 

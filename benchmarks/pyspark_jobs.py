@@ -1,9 +1,9 @@
 """The five jobs of the STEDI documents in plain PySpark, JSON in and Parquet out.
 
-As their users would write them: a function a job, columns named, and distinct only where the
-documents have it; files are taken to be good, and no record to come twice. Each job reads what the
-former ones wrote. By default all five share one process and one session, which is the kindest way
-for Spark; with the name of a job it is that one alone, as the documents run them.
+As their users would write them: a function a job and columns named; files are taken to be good.
+Each makes its table as it is defined, with the latest record of a customer and each reading once,
+and reads what the former ones wrote. By default all five share one process and one session, which
+is the kindest way for Spark; with the name of a job it is that one alone, as the documents run it.
 Usage: python -m benchmarks.pyspark_jobs LAKE OUT [JOB]
 """
 
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812 (everybody's name for it)
 
 CUSTOMER = (
@@ -24,17 +24,21 @@ STEP_TRAINER = "sensorReadingTime BIGINT, serialNumber STRING, distanceFromObjec
 
 
 def customer_landing_to_trusted(spark: SparkSession, lake: str, out: str) -> None:
-    """Customers who consented to research."""
+    """Each customer's latest record, where it consents to research."""
     customers = spark.read.schema(CUSTOMER).json(f"{lake}/customer/landing")
-    write(customers.where(F.col("shareWithResearchAsOfDate") != 0), f"{out}/customer_trusted")
+    newest = Window.partitionBy("email").orderBy(
+        F.desc("lastUpdateDate"), F.desc("registrationDate")
+    )
+    latest = customers.withColumn("nth", F.row_number().over(newest)).where("nth = 1").drop("nth")
+    write(latest.where(F.col("shareWithResearchAsOfDate") != 0), f"{out}/customer_trusted")
 
 
 def accelerometer_landing_to_trusted(spark: SparkSession, lake: str, out: str) -> None:
-    """Readings of those customers."""
+    """Readings of those customers, each once."""
     readings = spark.read.schema(ACCELEROMETER).json(f"{lake}/accelerometer/landing")
     customers = spark.read.parquet(f"{out}/customer_trusted.parquet")
     kept = readings.join(customers, readings.user == customers.email).select(readings["*"])
-    write(kept, f"{out}/accelerometer_trusted")
+    write(kept.distinct(), f"{out}/accelerometer_trusted")
 
 
 def customer_trusted_to_curated(spark: SparkSession, lake: str, out: str) -> None:
@@ -46,11 +50,11 @@ def customer_trusted_to_curated(spark: SparkSession, lake: str, out: str) -> Non
 
 
 def step_trainer_trusted(spark: SparkSession, lake: str, out: str) -> None:
-    """Readings of those customers' devices."""
+    """Readings of those customers' devices, each once."""
     readings = spark.read.schema(STEP_TRAINER).json(f"{lake}/step_trainer/landing")
     customers = spark.read.parquet(f"{out}/customers_curated.parquet")
     devices = customers.select("serialNumber").distinct()
-    write(readings.join(devices, "serialNumber"), f"{out}/step_trainer_trusted")
+    write(readings.join(devices, "serialNumber").distinct(), f"{out}/step_trainer_trusted")
 
 
 def machine_learning_curated(spark: SparkSession, lake: str, out: str) -> None:

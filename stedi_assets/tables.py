@@ -101,10 +101,13 @@ class Table:
         owner: who answers for it, as Dagster writes owners.
         columns: in the order in which they are stored, without the partition column.
         key: columns whose values together occur once in the table; empty where nothing is unique.
-        event_time: the column by which files are sorted, epoch milliseconds; empty where none is.
+        event_time: the column that says when a row's event was, epoch milliseconds; empty where
+            none does.
         filters: the table whose rows this one lets through; empty where it does more than filter.
         subjects: the columns that say whose data a row is.
         restated: whether new records change earlier partitions in the very run that brings them.
+        in_order: whether rows come in an order by which readers can leave out most of a file, and
+            so are not sorted: of the landing files, or of the sorted readings that are joined.
     """
 
     name: str
@@ -119,6 +122,7 @@ class Table:
     filters: str = ""
     subjects: tuple[str, ...] = ()
     restated: bool = False
+    in_order: bool = False
 
     @property
     def path(self) -> str:
@@ -137,7 +141,7 @@ class Table:
 
     @property
     def sort_order(self) -> tuple[str, ...]:
-        """The columns by which a partition's rows are sorted: event time, or all without one."""
+        """The columns by which rows are sorted that are not in order: event time, else all."""
         return (self.event_time,) if self.event_time else self.column_names
 
     @property
@@ -329,6 +333,7 @@ TABLES: dict[str, Table] = {
             _WEBSITE,
             _CUSTOMER,
             event_time="lastupdatedate",
+            in_order=True,
         ),
         Table(
             "accelerometer_landing",
@@ -339,6 +344,7 @@ TABLES: dict[str, Table] = {
             _MOBILE,
             _PHONE_READING,
             event_time="timestamp",
+            in_order=True,
             subjects=("user",),
         ),
         Table(
@@ -350,6 +356,7 @@ TABLES: dict[str, Table] = {
             _DEVICES,
             _DEVICE_READING,
             event_time="sensorreadingtime",
+            in_order=True,
             subjects=("serialnumber",),
         ),
         Table(
@@ -438,6 +445,7 @@ TABLES: dict[str, Table] = {
                 ),
             ),
             event_time="sensorreadingtime",
+            in_order=True,
             subjects=("subject_id", "device_id"),
         ),
         _rejects(Source.CUSTOMER, _WEBSITE),

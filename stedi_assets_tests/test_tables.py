@@ -130,6 +130,15 @@ def test_files_are_sorted_by_event_time_or_all_columns(table: Table) -> None:
     assert table.sort_order == ((table.event_time,) if table.event_time else table.column_names)
 
 
+def test_tables_that_come_in_order_are_those_of_landing_files_and_joins_of_sorted_readings() -> (
+    None
+):
+    assert {name for name, table in TABLES.items() if table.in_order} == {
+        *("customer_landing", "accelerometer_landing", "step_trainer_landing"),
+        "machine_learning_curated",
+    }
+
+
 @each_table
 def test_a_filter_lets_rows_of_an_earlier_table_of_the_same_source_through(table: Table) -> None:
     if table.filters:

@@ -44,6 +44,8 @@ class SparkEngine(DuckDBEngine):
         tables: the names of the tables that Spark computes; DuckDB computes the others.
     """
 
+    keeps_order = False
+
     def __init__(
         self,
         connection: duckdb.DuckDBPyConnection,

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -442,6 +443,49 @@ def test_a_value_that_reads_like_the_place_of_a_note_is_left_alone(
     assert [row["user"] for row in read(staged.files[SIXTH])] == [PLACE]
     least = pq.ParquetFile(staged.files[SIXTH]).metadata.row_group(0).column(0).statistics
     assert least is None or least.min in (PLACE, None)
+
+
+# The order of rows.
+
+READINGS = """
+    SELECT 'user' || timestamp % 100 AS user, timestamp, 0.5::DOUBLE AS x, 0.0::DOUBLE AS y,
+           timestamp / 2 AS z FROM (SELECT unnest(range(500000)) AS timestamp)
+"""
+
+
+def times_in(file: Path, column: str = "timestamp") -> list[int]:
+    found: list[int] = pq.ParquetFile(file).read([column])[column].to_pylist()
+    return found
+
+
+def test_a_table_that_comes_in_order_is_written_as_it_comes(engine: DuckDBEngine) -> None:
+    table = TABLES["accelerometer_landing"]
+    backwards = f"SELECT * FROM ({READINGS}) ORDER BY timestamp DESC"
+    file, _ = engine.stage(table, SIXTH, backwards, {})
+    assert times_in(file) == list(range(499_999, -1, -1))
+
+
+def test_other_tables_are_sorted_by_event_time(engine: DuckDBEngine) -> None:
+    backwards = f"SELECT * FROM ({READINGS} ORDER BY timestamp DESC)"
+    file, _ = engine.stage(PHONE, SIXTH, backwards, {})
+    assert times_in(file) == list(range(500_000))
+
+
+def test_joined_readings_are_nearly_in_order(engine: DuckDBEngine) -> None:
+    readings, _ = engine.stage(PHONE, SIXTH, READINGS, {})
+    table = TABLES["machine_learning_curated"]
+    joined = f"""
+        SELECT sha256(phone.user) AS subject_id, sha256(phone.user) AS device_id,
+               device.timestamp AS sensorreadingtime, 1::INTEGER AS distancefromobject,
+               phone.timestamp, phone.x, phone.y, phone.z, true AS same_customer
+        FROM read_parquet('{readings}') phone
+        JOIN read_parquet('{readings}') device USING (timestamp)
+        WHERE device.timestamp % 7 < 6
+    """
+    file, count = engine.stage(table, SIXTH, joined, {})
+    assert count > 400_000
+    backwards = sum(later < former for former, later in pairwise(times_in(file)))
+    assert backwards < count / 100  # of rows in no order it would be half of them
 
 
 # What changes a checksum.
