@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import date
+from functools import reduce
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Protocol
@@ -90,11 +91,18 @@ class ByDisk:
 
     def read(self, session: SparkSession, table: Table, files: Sequence[Path]) -> DataFrame:
         """See `Exchange`."""
-        if not files:
-            return session.createDataFrame([], with_date(table))
-        found = session.read.schema(columns(table)).parquet(*map(_plain, files))
-        day = rf"regexp_extract(_metadata.file_path, '.*/{PARTITION}=([^/]*)/')"
-        return found.selectExpr("*", f"CAST(nullif({day}, '') AS DATE) AS {PARTITION}")
+        by_root: dict[Path, list[str]] = {}
+        for file in files:
+            root = file.parent.parent if _date_of(file) else file.parent
+            by_root.setdefault(root, []).append(_plain(file))
+        # Spark takes the date from a folder's name once a file; SQL would do so once a row.
+        reader = session.read.schema(with_date(table))
+        found = [
+            reader.option("basePath", f"file:{root}").parquet(*of_root)
+            for root, of_root in by_root.items()
+        ]
+        none = session.createDataFrame([], with_date(table))
+        return reduce(lambda one, other: one.union(other), found, none)
 
     @contextmanager
     def written(self, rows: DataFrame) -> Iterator[list[Path]]:
