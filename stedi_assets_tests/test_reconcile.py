@@ -874,7 +874,7 @@ def test_a_duckdb_that_hashes_otherwise_makes_all_again_and_believes_no_old_chec
     }
     # There is no other DuckDB here: one says that it is.
     engine = world.runner.engine
-    monkeypatch.setattr(engine, "_hash_id", "beef")
+    monkeypatch.setattr(engine, "hash_id", "beef")
     monkeypatch.setattr(engine, "_no_rows", replace(engine._no_rows, checksum="beef-0"))
     (root_of(world.lake) / REMEMBERED).unlink()  # such a one does not believe it either
     found = look(world)

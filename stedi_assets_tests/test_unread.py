@@ -64,7 +64,7 @@ def put_right(lake: Lake) -> dict[tuple[str, date], str]:
 
 def reconcile_at(lake: Lake, engine: DuckDBEngine, landed: Landed) -> list[Stale]:
     """Make again what follows otherwise from landing files, as they were at some moment."""
-    publishing = partial(publish, lake, engine, Policy.REFERENCE)
+    publishing = partial(publish, lake, engine)
     return reconcile(lake, engine, Policy.REFERENCE, landed, publishing)
 
 
