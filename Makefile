@@ -19,7 +19,7 @@ test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histori
 	$(BIN)/pytest -n auto -m long
 
 test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17
-	$(BIN)/pytest -m spark
+	$(BIN)/pytest -n auto --dist loadfile -m spark
 
 test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT
 	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto -m s3
