@@ -1,6 +1,6 @@
 """Tables that a job on AWS makes: a step starts it, waits, and hands on what it published.
 
-What the job does is in `job.py`, and which clients start it in `run_resources.py`.
+What the job does is in `job.py`, and which clients start it in `job_clients.py`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

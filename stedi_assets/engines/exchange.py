@@ -96,12 +96,12 @@ class ByDisk:
             root = file.parent.parent if _date_of(file) else file.parent
             by_root.setdefault(root, []).append(_plain(file))
         # Spark takes the date from a folder's name once a file; SQL would do so once a row.
-        reader = session.read.schema(with_date(table))
+        reader = session.read.schema(_with_date(table))
         found = [
             reader.option("basePath", f"file:{root}").parquet(*of_root)
             for root, of_root in by_root.items()
         ]
-        none = session.createDataFrame([], with_date(table))
+        none = session.createDataFrame([], _with_date(table))
         return reduce(lambda one, other: one.union(other), found, none)
 
     @contextmanager
@@ -149,9 +149,9 @@ class ByBucket:
     def read(self, session: SparkSession, table: Table, files: Sequence[Path]) -> DataFrame:
         """See `Exchange`."""
         tasks = [
-            (self._key(file), _date_of(file), range(first, min(first + _GROUPS, groups)))
+            (key, _date_of(file), range(first, min(first + _GROUPS, groups)))
             for file in files
-            for groups in [pq.read_metadata(file).num_row_groups]
+            for key, groups in [(self._key(file), pq.read_metadata(file).num_row_groups)]
             for first in range(0, groups, _GROUPS)
         ]
         objects, schema = self._objects, ibis.schema(table.schema).to_pyarrow()
@@ -174,7 +174,7 @@ class ByBucket:
                             schema=schema,
                         )
 
-        return _spread(session, len(tasks)).mapInArrow(read, with_date(table))
+        return _spread(session, len(tasks)).mapInArrow(read, _with_date(table))
 
     def _key(self, file: Path) -> str:
         """Where workers find a local file."""
@@ -303,14 +303,10 @@ def _numbers(batches: Iterable[pa.RecordBatch]) -> Iterator[int]:
         yield from batch.column(0).to_pylist()
 
 
-def columns(table: Table) -> str:
-    """A table's columns without the date, as Spark declares them."""
-    return ", ".join(f"`{column.name}` {_TYPES[column.type]}" for column in table.columns)
-
-
-def with_date(table: Table) -> str:
-    """The same, with the date last."""
-    return f"{columns(table)}, {PARTITION} DATE"
+def _with_date(table: Table) -> str:
+    """A table's columns as Spark declares them, with the date last."""
+    columns = ", ".join(f"`{column.name}` {_TYPES[column.type]}" for column in table.columns)
+    return f"{columns}, {PARTITION} DATE"
 
 
 def _plain(file: Path) -> str:

@@ -66,6 +66,7 @@ def test_on_one_machine_rows_go_by_its_disk_also_over_a_lake_on_s3(spark: SparkE
 def test_rows_of_files_with_many_row_groups_come_once_each(
     spark: SparkEngine,
     lake: Lake,
+    bucket: Bucket,
     by_bucket: ByBucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -82,6 +83,8 @@ def test_rows_of_files_with_many_row_groups_come_once_each(
         files = lake.fetch(TABLE)
     found = by_bucket.read(spark.session, TABLE, list(files.values()))
     assert Counter(map(tuple, found.select("user", "timestamp", PARTITION).collect())) == expected
+    sent = [key for key in bucket.keys if EXCHANGE in key]
+    assert len(sent) == (0 if published else len(files)), "a file that is not there is sent once"
 
 
 def test_rows_that_workers_compute_are_the_same_by_bucket_and_by_disk(
