@@ -34,7 +34,7 @@ from stedi_assets_tests.end_to_end.landing_files import (
     phone,
     rows_by_date,
 )
-from stedi_assets_tests.storages import ON_S3, AnyPath, root_of
+from stedi_assets_tests.storages import AnyPath, root_of
 
 pytestmark = [pytest.mark.long, pytest.mark.s3]
 
@@ -282,11 +282,11 @@ def test_files_become_tables_and_earlier_dates_follow_later_ones(home: Path, lak
 
     assert {run.dagster_run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
     made = [run for run in runs if run.dagster_run.job_name == "bring_up_to_date"]
-    # A reconciliation that starts just then reads the later files, and nobody has to ask for them.
     asked = [(FIRST, FIRST), (THIRD, THIRD)]
-    then: list[list[tuple[str, str]]] = [[], [(THIRD, LATER)]]
-    if ON_S3:  # where the consent has to be left alone first, and what is gone does not
-        then += [[(THIRD, THIRD)], [(LATER, LATER)], [(THIRD, THIRD), (LATER, LATER)]]
+    # A tick sees both changes, or the third date's alone, while the consent is not yet left alone;
+    # and what a reconciliation that starts just then reads, nobody has to ask for.
+    third, later = (THIRD, THIRD), (LATER, LATER)
+    then = [[], [third], [later], [(THIRD, LATER)], [third, later]]
     assert sorted(dates(run) for run in made) in [asked + more for more in then]
     times = sorted((run.start_time or 0, run.end_time or 0) for run in runs)
     for (_, end), (start, _) in pairwise(times):
