@@ -39,7 +39,7 @@ COMPILE := uv pip compile setup.cfg --universal --python-version 3.11 \
 	--generate-hashes --no-strip-extras --no-header --no-annotate --no-emit-index-url
 
 lock:  ## New versions into both lock files, with uv from anywhere on the PATH
-	$(COMPILE) --extra bench --extra dev --extra spark --upgrade --output-file requirements.lock
+	$(COMPILE) --extra bench --extra dev --extra science --extra spark --upgrade --output-file requirements.lock
 	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
 		--output-file deploy/aws/requirements.lock
 
