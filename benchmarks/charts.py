@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.results import RESULTS, Comparison, Parts
 
-# The colours are Okabe's and Ito's.
+# The colours are Okabe's and Ito's, and a grey.
 _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#000000", "marker": "o", "linestyle": "-"},
     {"color": "#D55E00", "marker": "s", "linestyle": "-"},
@@ -24,6 +24,7 @@ _STYLES: tuple[dict[str, Any], ...] = (
     {"color": "#CC79A7", "marker": "v", "linestyle": ":"},
     {"color": "#E69F00", "marker": "P", "linestyle": "--"},
     {"color": "#56B4E9", "marker": "X", "linestyle": "-."},
+    {"color": "#666666", "marker": "*", "linestyle": ":"},
 )
 _SETTINGS: Any = {
     "font.size": 10,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import duckdb
@@ -178,6 +179,13 @@ def script(name: str, module: str, lake: Path, *arguments: str) -> Contestant:
 
     command = [sys.executable, "-m", f"benchmarks.{module}", str(lake), str(out), *arguments]
     return Contestant(name, command, before, lambda: counts_of_files(out))
+
+
+def scripts(name: str, module: str, lake: Path, jobs: Iterable[str]) -> Contestant:
+    """The same, with a process for each of the script's jobs, one after the other."""
+    alone = script(name, module, lake)
+    each = (shlex.join([*alone.command, job]) for job in jobs)
+    return replace(alone, command=["sh", "-c", " && ".join(each)])
 
 
 def floor(lake: Path) -> Contestant:

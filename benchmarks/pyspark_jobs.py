@@ -2,8 +2,8 @@
 
 As their users would write them: a function a job and columns named; files are taken to be good.
 Each makes its table as it is defined, with the latest record of a customer and each reading once,
-and reads what the former ones wrote. By default all five share one process and one session, which
-is the kindest way for Spark; with the name of a job it is that one alone, as the documents run it.
+and reads what the former ones wrote. With the name of a job it is that one alone, as the documents
+run it; without, all five share one process and one session, which is the kindest way for Spark.
 Usage: python -m benchmarks.pyspark_jobs LAKE OUT [JOB]
 """
 
