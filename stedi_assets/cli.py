@@ -21,6 +21,7 @@ import click
 
 from stedi_assets.sample_data import MANIFEST, write_sample
 from stedi_assets.tables import TABLES, Source
+from stedi_assets.terminal import LOOKING, Error, bar, is_debug, tell
 
 if TYPE_CHECKING:
     from stedi_assets.dates import Stretch
@@ -33,11 +34,21 @@ _DATE = click.DateTime(["%Y-%m-%d"])
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="stedi-assets")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show where an error comes from.")
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
     """The STEDI lakehouse: landing files in, a training table out.
 
     The lake is the folder, or s3://bucket/prefix, that STEDI_LAKE names; by default ./lake.
+
+    \b
+    stedi sample                   # made-up landing files, to try it
+    stedi run                      # makes the tables from whatever has landed
+    stedi counts                   # what they hold
+    stedi --debug run              # where an error comes from
     """
+    if os.environ.get("NO_COLOR"):  # as no-color.org has it
+        context.color = False
     # Dagster says so of partitioned checks and single-run backfills, on which the design rests.
     warnings.filterwarnings("ignore", message=".* is currently in (beta|preview)")
 
@@ -46,11 +57,15 @@ def main() -> None:
 @click.option("--date", "only", type=_DATE, help="Look at this ingestion date only.")
 @click.option("--from", "first", type=_DATE, help="Look at ingestion dates from this one on.")
 @click.option("--to", "last", type=_DATE, help="Look at ingestion dates up to this one.")
-@click.option("--select", help="Tables, as Dagster selects assets, such as 'customer_trusted+'.")
+@click.option(
+    "--select",
+    shell_complete=lambda context, option, typed: [n for n in TABLES if n.startswith(typed)],
+    help="Tables, as Dagster selects assets, such as 'customer_trusted+'.",
+)
 def run(
     only: datetime | None, first: datetime | None, last: datetime | None, select: str | None
 ) -> None:
-    r"""Bring the lake up to date.
+    """Bring the lake up to date.
 
     Finds the dates whose landing files are new or changed, makes their partitions in Dagster runs,
     one for each unbroken stretch of dates; then makes again what they changed on other dates, and
@@ -59,6 +74,7 @@ def run(
     \b
     stedi run
     stedi run --from 2023-08-01 --to 2023-08-31
+    stedi run --select 'customer_trusted+'
     """
     if only and (first or last):
         raise click.UsageError("--date goes without --from and --to.")
@@ -77,7 +93,7 @@ def run(
             catalog = open_catalog(lake, glue_database())
             landed = landed_now(lake)
         for problem in landed.misplaced:
-            click.echo(f"Error: {problem}", err=True)
+            tell(f"Error: {problem}", err=True)
         changed = {
             source: [day for day in why if earliest.date() <= day <= latest.date()]
             for source, why in unread(lake, engine, landed).items()
@@ -85,7 +101,7 @@ def run(
         if not any(landed.by_date.values()) and not any(map(lake.partitions, TABLES.values())):
             if landed.misplaced:
                 sys.exit(1)
-            raise click.ClickException(
+            raise Error(
                 f"there are no landing files below {lake.storage.uri()}. Put them into "
                 "customer/landing and the others, or make some up with `stedi sample`."
             )
@@ -100,7 +116,7 @@ def run(
             ]
             wanted = [name for name in tables_after(sources) if name in tables]
             if wanted:
-                click.echo(f"Run {number} of {len(runs)}: ingestion date {stretch}")
+                tell(f"Run {number} of {len(runs)}: ingestion date {stretch}")
                 ok = _run_dates(stretch, wanted, made) and ok
         with lake.writing():  # so that nothing changes meanwhile
             is_settled = settled(lake, engine, policy(), landed, made)
@@ -109,11 +125,11 @@ def run(
                 write_views(lake, engine)
                 catalog.match()
         if not is_settled:
-            click.echo("Reconciliation: looking for partitions that should hold other rows")
+            tell("Reconciliation: looking for partitions that should hold other rows")
             ok = _reconcile(False, only or first, only or last, tables if select else None) and ok
             found = _count(lake, engine)
         elif not made:
-            click.echo("All tables are up to date.")
+            tell("All tables are up to date.")
         _print_counts(lake, found)
         _tell_interrupted(lake, engine)
     sys.exit(0 if ok else 1)
@@ -125,6 +141,10 @@ def status(form: str) -> None:
     """Print which partitions do not hold what they should, and why.
 
     Reads every row of every partition. `stedi run` and `stedi reconcile` put right what it prints.
+
+    \b
+    stedi status
+    stedi status --format json
     """
     from stedi_assets.reconcile import examine
     from stedi_assets.resources import landed_now, policy
@@ -132,13 +152,14 @@ def status(form: str) -> None:
     with _opened_lake() as (lake, engine):
         with _told_without_traceback(ValueError):
             landed = landed_now(lake)
-        stale = examine(lake, engine, policy(), landed).stale
+        with bar(LOOKING):
+            stale = examine(lake, engine, policy(), landed).stale
         _tell_interrupted(lake, engine)
     if form == "json":
-        click.echo(json.dumps(_as_json(stale, landed.misplaced), indent=2))
+        tell(json.dumps(_as_json(stale, landed.misplaced), indent=2))
         return
     for problem in landed.misplaced:
-        click.echo(f"Error: {problem}", err=True)
+        tell(f"Error: {problem}", err=True)
     _print_stale(stale)
 
 
@@ -149,6 +170,10 @@ def reconcile(dry_run: bool) -> None:
 
     After late or withdrawn consent, replaced or deleted landing files, a changed definition, a
     partition that was damaged or deleted by hand. Reads every row of every partition.
+
+    \b
+    stedi reconcile --dry-run
+    stedi reconcile
     """
     from stedi_assets.reconcile import examine
     from stedi_assets.resources import landed_now, policy
@@ -157,7 +182,9 @@ def reconcile(dry_run: bool) -> None:
         with _told_without_traceback(ValueError):
             landed = landed_now(lake)
         if dry_run:
-            _print_stale(examine(lake, engine, policy(), landed).stale)
+            with bar(LOOKING):
+                stale = examine(lake, engine, policy(), landed).stale
+            _print_stale(stale)
             return
         ok = _reconcile(True)
         _print_counts(lake, _count(lake, engine))
@@ -171,7 +198,7 @@ def reconcile(dry_run: bool) -> None:
     "--asked-by", default=getpass.getuser, help="Who asks for it; the user of the system without."
 )
 def forget(email: str, dry_run: bool, asked_by: str) -> None:
-    r"""Erase everything of the person with EMAIL, in every zone, and keep it out from then on.
+    """Erase everything of the person with EMAIL, in every zone, and keep it out from then on.
 
     Finds first, tells what it found, then erases it: the records in landing files, and by
     reconciliation what the tables hold; looks again, and writes a receipt into the lake's folder
@@ -188,44 +215,50 @@ def forget(email: str, dry_run: bool, asked_by: str) -> None:
 
     with _opened_lake() as (lake, engine), _told_without_traceback(ErasureError, ValueError):
         with lake.writing():  # so that nothing changes meanwhile
-            found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), email)
+            with bar("Looking for the person"):
+                found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), email)
             for line in as_lines(found):
-                click.echo(line)
+                tell(line)
             if not (found.anything or found.by_hand):
-                click.echo("Nothing of this person is in the lake.")
+                tell("Nothing of this person is in the lake.")
             if dry_run or not found.anything:
                 sys.exit(1 if found.by_hand else 0)
             begin(lake, engine, found, asked_by, datetime.now(UTC))
-        click.echo("Reconciliation: making the partitions again that hold the person")
+        tell("Reconciliation: making the partitions again that hold the person")
         ok = _reconcile(False)
         with lake.writing():
             receipt = finish(lake, engine, landed_now(lake), found, datetime.now(UTC))
     for where, what in receipt.left.items():
-        click.echo(f"Error: something is left in {where}: {what}", err=True)
+        tell(f"Error: something is left in {where}: {what}", err=True)
     if not receipt.left:
-        click.echo("No trace of the person is left.")
+        tell("No trace of the person is left.")
     sys.exit(0 if ok and not receipt.left else 1)
 
 
 @main.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def receipts(form: str) -> None:
-    """Print which erasures there were, and which of them were interrupted."""
+    """Print which erasures there were, and which of them were interrupted.
+
+    \b
+    stedi receipts
+    stedi receipts --format json
+    """
     from stedi_assets.privacy.erasure import receipts as receipts_of
 
     with _opened_lake() as (lake, engine):
         found = receipts_of(lake, engine)
     if form == "json":
-        click.echo(json.dumps([vars(receipt) for receipt in found], indent=2))
+        tell(json.dumps([vars(receipt) for receipt in found], indent=2))
         return
     if not found:
-        click.echo("Nobody was erased.")
+        tell("Nobody was erased.")
         return
-    click.echo(f"{'asked at':<27}{'by':<20}{'person':<18}{'records':>9}{'rows':>9}  state")
+    tell(f"{'asked at':<27}{'by':<20}{'person':<18}{'records':>9}{'rows':>9}  state")
     for receipt in found:
         state = "interrupted: do it again" if not receipt.finished_at else "done"
         state = f"left in {len(receipt.left):,} places" if receipt.left else state
-        click.echo(
+        tell(
             f"{receipt.asked_at:<27}{receipt.asked_by:<20}{receipt.person[:16]:<18}"
             f"{sum(receipt.records.values()):>9,}{sum(receipt.rows.values()):>9,}  {state}"
         )
@@ -234,11 +267,16 @@ def receipts(form: str) -> None:
 @main.command()
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def counts(form: str) -> None:
-    """Print the rows of the eight tables and of the three tables of rejects."""
+    """Print the rows of the eight tables and of the three tables of rejects.
+
+    \b
+    stedi counts
+    stedi counts --format json
+    """
     with _opened_lake() as (lake, engine):
         found = _count(lake, engine)
         if form == "json":
-            click.echo(json.dumps(found, indent=2))
+            tell(json.dumps(found, indent=2))
         else:
             _print_counts(lake, found)
 
@@ -252,6 +290,10 @@ def ddl(database: str | None) -> None:
 
     The Parquet tables, the rejects, and external tables over the landing files as they are. The
     lake has to be on S3, where Athena finds it, and need not be there yet: nothing is asked of AWS.
+
+    \b
+    STEDI_LAKE=s3://bucket/prefix stedi ddl
+    STEDI_LAKE=s3://bucket/prefix stedi ddl --database research
     """
     from stedi_assets.catalog.ddl import statements
     from stedi_assets.catalog.hive import DATABASE
@@ -261,12 +303,12 @@ def ddl(database: str | None) -> None:
     with _told_without_traceback(ValueError, StorageError):
         storage, first = open_lake(lake_root(), cache_folder()).storage, start_date()
     if isinstance(storage, LocalStorage):
-        raise click.ClickException(
+        raise Error(
             f"Athena reads no local folder, and the lake is {storage.uri()}. Set STEDI_LAKE to "
             "s3://bucket/prefix, where the tables are or will be."
         )
     for statement in statements(storage.uri(), database or glue_database() or DATABASE, first):
-        click.echo(f"{statement};\n")
+        tell(f"{statement};\n")
 
 
 @main.command()
@@ -274,14 +316,19 @@ def ddl(database: str | None) -> None:
 @click.option("--days", default=7, show_default=True, help="Over how many ingestion dates.")
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same files.")
 def sample(customers: int, days: int, seed: int) -> None:
-    """Write made-up landing files, and the counts that they must give, into an empty lake."""
+    """Write made-up landing files, and the counts that they must give, into an empty lake.
+
+    \b
+    stedi sample
+    stedi sample --customers 1000 --days 30
+    """
     from stedi_assets.lake import open_lake
     from stedi_assets.resources import cache_folder, lake_root
 
     with _told_without_traceback(ValueError, OSError):
         lake = open_lake(lake_root(), cache_folder())
         manifest = _write_sample(lake, customers=customers, days=days, seed=seed)
-    click.echo(
+    tell(
         f"Wrote landing files of {customers:,} customers over {days:,} days from "
         f"{manifest['first_day']} into {lake.storage.uri()}. `stedi run` reads them."
     )
@@ -312,7 +359,9 @@ def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
     try:
         yield
     except errors as error:
-        raise click.ClickException(str(error)) from error
+        if is_debug():
+            raise
+        raise Error(str(error)) from error
 
 
 @contextmanager
@@ -336,7 +385,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
             engines()
             lake = open_lake(lake_root(), cache_folder())
         if not lake.storage.exists():
-            raise click.ClickException(
+            raise Error(
                 f"there is no lake at {lake.storage.uri()}. Set STEDI_LAKE to the folder that "
                 "holds customer/landing and the others, or make one up with `stedi sample`."
             )
@@ -352,7 +401,7 @@ def _tell_interrupted(lake: Lake, engine: DuckDBEngine) -> None:
 
     for receipt in receipts_of(lake, engine):
         if not receipt.finished_at:
-            click.echo(
+            tell(
                 f"Error: an erasure that {receipt.asked_by} asked for at {receipt.asked_at} was "
                 "interrupted, and the person is still in the lake: do `stedi forget` again.",
                 err=True,
@@ -389,8 +438,12 @@ def entry_point() -> None:
         main()
     except SystemExit as done:
         status = done.code if isinstance(done.code, int) else int(done.code is not None)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        else:
+            tell(f"Error: {type(error).__name__}: {error}", err=True)
+            tell("`stedi --debug …` shows where it comes from.", err=True)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
@@ -400,7 +453,7 @@ def _run_dates(stretch: Stretch, tables: list[str], made: set[tuple[str, date]])
     from stedi_assets.runs import run_dates
 
     with _collecting_garbage(), _told_without_traceback(ValueError):
-        return run_dates(stretch, tables, click.echo, made)
+        return run_dates(stretch, tables, tell, made)
 
 
 def _reconcile(
@@ -419,7 +472,7 @@ def _reconcile(
         "unsettled": True,  # who asks for it has put them there
     }
     with _collecting_garbage(), _told_without_traceback(ValueError):
-        return run_reconciliation(click.echo, what)
+        return run_reconciliation(tell, what)
 
 
 @contextmanager
@@ -435,16 +488,16 @@ def _collecting_garbage() -> Iterator[None]:
 def _print_stale(stale: list[Stale]) -> None:
     """Print partitions that are not right, a line for each."""
     if not stale:
-        click.echo("Every partition holds what it should.")
+        tell("Every partition holds what it should.")
         return
     columns = ("missing", "extra", "changed")
     heads = "".join(f"{name:>12}" for name in columns)
-    click.echo(f"{'table':<26}{'ingestion date':<16}{heads}  why")
+    tell(f"{'table':<26}{'ingestion date':<16}{heads}  why")
     for found in stale:
         figures = "".join(f"{getattr(found, name):>12,}" for name in columns)
-        click.echo(f"{found.table.name:<26}{found.day!s:<16}{figures}  {found.reason}")
+        tell(f"{found.table.name:<26}{found.day!s:<16}{figures}  {found.reason}")
     rows = sum(found.missing + found.extra + found.changed for found in stale)
-    click.echo(f"{len(stale):,} partitions are not what they should be, by {rows:,} rows.")
+    tell(f"{len(stale):,} partitions are not what they should be, by {rows:,} rows.")
 
 
 def _as_json(stale: list[Stale], misplaced: Sequence[str]) -> dict[str, object]:
@@ -475,7 +528,7 @@ def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
         partitions = stored_partitions(lake, engine, table)
         for day, file in lake.partitions(table).items():
             if day not in partitions:
-                raise click.ClickException(
+                raise Error(
                     f"a partition is damaged: {lake.storage.uri(file.key)}. "
                     "`stedi run` makes it again."
                 )
@@ -487,11 +540,11 @@ def _print_counts(lake: Lake, found: dict[str, int]) -> None:
     """Print the rows of every table, beside those that a sample's manifest says."""
     manifest = lake.storage.find(MANIFEST)
     expected = json.loads(lake.storage.fetch(manifest).read_text())["counts"] if manifest else {}
-    click.echo()
-    click.echo(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
+    tell()
+    tell(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
     for name, table in TABLES.items():
         line = f"{name:<26}{table.zone:<9}{found[name]:>13,}"
         if name in expected:
             differs = "" if expected[name] == found[name] else "  differs"
             line += f"{expected[name]:>13,}{differs}"
-        click.echo(line)
+        tell(line)

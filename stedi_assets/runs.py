@@ -25,6 +25,7 @@ from stedi_assets.jobs import BRING_UP_TO_DATE, ONE_AT_A_TIME, RECONCILE
 from stedi_assets.lake.storage import locked
 from stedi_assets.resources import batch_events, dagster_home
 from stedi_assets.run_launcher import PROCESS, this_process
+from stedi_assets.terminal import LOOKING, NO_BAR, Bar, bar, is_debug
 
 _NOT_QUEUED = dict.fromkeys(ONE_AT_A_TIME, "no place in the queue")
 """Instead of the jobs' tag: a run here waits for the lake by itself, and if it is killed, the runs
@@ -57,17 +58,18 @@ def run_dates(
         ASSET_PARTITION_RANGE_START_TAG: first,
         ASSET_PARTITION_RANGE_END_TAG: last,
     }
-    narrator = Narrator(tell)
     job = defs.resolve_job_def(BRING_UP_TO_DATE.name).get_subset(
         asset_selection={dg.AssetKey(name) for name in tables},
         asset_check_selection=keys_of_checks(tables),
     )
-    success = _run(
-        job,
-        narrator,
-        partition_key=first if first == last else None,
-        tags=several if first != last else {},
-    )
+    with bar("Dagster starts", len(job.nodes), "steps") as progress:
+        narrator = Narrator(tell, progress)
+        success = _run(
+            job,
+            narrator,
+            partition_key=first if first == last else None,
+            tags=several if first != last else {},
+        )
     if not_made := [name for name in tables if name not in narrator.made]:
         tell(f"  not made: {', '.join(not_made)}")
     made |= {(name, day) for name, days in narrator.made.items() for day in days}
@@ -84,9 +86,10 @@ def run_reconciliation(tell: Callable[[str], None], what: dict[str, Any]) -> boo
     Returns:
         Whether the run succeeded, and found no error that stays.
     """
-    narrator = Narrator(tell)
     config = {"ops": {"make_again": {"config": {k: v for k, v in what.items() if v is not None}}}}
-    success = _run(defs.resolve_job_def(RECONCILE.name), narrator, run_config=config)
+    with bar(LOOKING, many="partitions made again") as progress:
+        narrator = Narrator(tell, progress, dg.DagsterEventType.ASSET_MATERIALIZATION)
+        success = _run(defs.resolve_job_def(RECONCILE.name), narrator, run_config=config)
     for evaluation in narrator.left.values():
         narrator.tell_finding(evaluation)
     if success and not narrator.made and all(left.passed for left in narrator.left.values()):
@@ -132,10 +135,23 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
 
 
 class Narrator:
-    """Tells a run's events in a line for each table, failure and check that did not pass."""
+    """Tells a run's events in a line for each table, failure and check that did not pass.
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    Args:
+        tell: takes a line for people.
+        progress: a bar to keep up to date.
+        counted: what it counts.
+    """
+
+    def __init__(
+        self,
+        tell: Callable[[str], None],
+        progress: Bar = NO_BAR,
+        counted: dg.DagsterEventType = dg.DagsterEventType.STEP_SUCCESS,
+    ) -> None:
         self.tell = tell
+        self.progress = progress
+        self.counted = counted
         self.failed = False
         self.made: dict[str, set[date]] = {}
         self.rows: Counter[str] = Counter()
@@ -145,7 +161,11 @@ class Narrator:
         event = entry.dagster_event
         if event is None:
             return
+        if event.event_type is self.counted:
+            self.progress.advance()
         match event.event_type:
+            case dg.DagsterEventType.STEP_START:
+                self.progress.begins(str(event.step_key))
             case dg.DagsterEventType.ASSET_MATERIALIZATION:
                 materialization = event.step_materialization_data.materialization
                 count = materialization.metadata["dagster/partition_row_count"].value
@@ -166,14 +186,14 @@ class Narrator:
                     self.tell_finding(evaluation)
             case dg.DagsterEventType.ENGINE_EVENT if event.engine_event_data.error:
                 # What a job says of its end; that it did not end well, its step says.
-                self.tell(f"  ERROR: {_root_of(event.engine_event_data.error)}")
+                self.tell(f"  ERROR: {_told(event.engine_event_data.error)}")
             case dg.DagsterEventType.STEP_FAILURE:
                 error = event.step_failure_data.error
-                self.tell(f"  ERROR: step {event.step_key} failed: {_root_of(error)}")
+                self.tell(f"  ERROR: step {event.step_key} failed: {_told(error)}")
             case dg.DagsterEventType.RUN_FAILURE:
                 failure = event.job_failure_data
                 if not failure.first_step_failure_event:  # else it is told already
-                    self.tell(f"  ERROR: the run could not begin: {_root_of(failure.error)}")
+                    self.tell(f"  ERROR: the run could not begin: {_told(failure.error)}")
 
     def tell_finding(self, evaluation: dg.AssetCheckEvaluation) -> None:
         """Tell of a check, if it did not pass."""
@@ -187,8 +207,10 @@ class Narrator:
         )
 
 
-def _root_of(error: SerializableErrorInfo | None) -> str | None:
-    """What an error's last cause says."""
+def _told(error: SerializableErrorInfo | None) -> str | None:
+    """What an error's last cause says; with `--debug` all of it, and where it comes from."""
+    if error is not None and is_debug():
+        return error.to_string().strip()
     while error is not None and error.cause is not None:
         error = error.cause
     return error.message.strip() if error else None
