@@ -291,9 +291,9 @@ def snapshots(subject: str | None, form: str) -> None:
         click.echo(
             json.dumps([vars(of) | more for of, more in zip(found, extra, strict=True)], indent=2)
         )
-    elif not found:
+    elif not found and not others:
         click.echo("There are no snapshots." if subject is None else "No snapshot held the person.")
-    else:
+    elif found:
         click.echo(
             f"{'snapshot':<26}{'made at':<27}{'policy':<11}{'consents until':<16}{'rows':>13}"
             + ("  the person's split" if splits else "")

@@ -66,7 +66,7 @@ class Lakehouse:
             end: the last one, likewise.
 
         Raises:
-            ValueError: there is no such table, or `start` is later than `end`.
+            ValueError: there is no such table or date, or `start` is later than `end`.
             FileNotFoundError: the lake has nothing of this table.
             StorageError: the storage does not answer or refuses.
         """
@@ -140,7 +140,7 @@ class Lakehouse:
         schema = {**TABLES[snapshot.table].schema, "split": "string"}
         rows = self._table(name, schema, frozen_rows(self._lake, snapshot, split))
         frozen = snapshot.splits[split]["rows"] if split else snapshot.rows
-        if gone := frozen - rows.count().execute():
+        if gone := frozen - rows.count().to_pyarrow().as_py():
             warnings.warn(
                 f"Of the {frozen:,} rows of snapshot {name!r}{f', {split},' if split else ''} "
                 f"{gone:,} are not in the lake any more: people withdrew their consent or were "
@@ -187,5 +187,8 @@ def _dates(start: date | str | None, end: date | str | None) -> tuple[date, date
 
 def _date(value: date | str | None, otherwise: date) -> date:
     if isinstance(value, str):
-        return date.fromisoformat(value)
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is no date: say it as YYYY-MM-DD.") from None
     return value.date() if isinstance(value, datetime) else value or otherwise
