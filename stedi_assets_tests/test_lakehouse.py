@@ -303,7 +303,7 @@ def test_a_partition_that_is_replaced_before_it_was_fetched_is_read_as_it_is_the
     with faulty_server(os.environ["AWS_ENDPOINT_URL"]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
         lakehouse = Lakehouse(f"s3://{bucket.name}/lake")
-        server.make(after(lambda: copied(lake, bucket)), "^GET .*part-0.parquet", times=1)
+        server.make(after(lambda: copied(lake, bucket)), f"^GET .*{DAYS[0]}/part-0", times=1)
         assert distances(lakehouse.read(PAIRS)) == [201, 202, 250, 299]
 
 

@@ -1,4 +1,4 @@
-"""docs/training.ipynb and the README's way to a DataFrame, as they stand there, on a sample lake."""
+"""docs/training.ipynb and the README's way to a DataFrame, as they are, on a sample lake."""
 
 import re
 import shlex
