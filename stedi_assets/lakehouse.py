@@ -128,7 +128,7 @@ class Lakehouse:
 
         Raises:
             FileNotFoundError: there is no such training set.
-            ValueError: there is no such split, or the training set is damaged.
+            ValueError: there is no such split.
             StorageError: the storage does not answer or refuses.
         """
         with self._backend.con.cursor() as connection:
@@ -140,7 +140,7 @@ class Lakehouse:
         schema = {**TABLES[snapshot.table].schema, "split": "string"}
         rows = self._table(name, schema, frozen_rows(self._lake, snapshot, split))
         frozen = snapshot.splits[split]["rows"] if split else snapshot.rows
-        if gone := frozen - rows.count().to_pyarrow().as_py():
+        if (gone := frozen - rows.count().to_pyarrow().as_py()) > 0:
             warnings.warn(
                 f"Of the {frozen:,} rows of snapshot {name!r}{f', {split},' if split else ''} "
                 f"{gone:,} are not in the lake any more: people withdrew their consent or were "

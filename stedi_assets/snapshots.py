@@ -134,7 +134,8 @@ def take(
             f"{name!r} is no name for a snapshot: take at most 100 letters, digits, '.', '_' and "
             "'-', and no '.' to begin with."
         )
-    if lake.storage.find(_key(name)):
+    # By the listing: to look for one object that is not there takes the right to list all others.
+    if any(file.key == _key(name) for file in lake.storage.list(SNAPSHOTS)):
         raise FileExistsError(f"There is a snapshot {name!r} already: choose another name.")
     for _ in range(_ATTEMPTS):
         before = _both(lake, first, last)
@@ -344,6 +345,7 @@ def load_all(lake: Lake, connection: duckdb.DuckDBPyConnection) -> list[Snapshot
     found = [
         Snapshot(**json.loads(notes[_NOTE]))
         for notes in kept_notes(connection, _files(lake).values()).values()
+        if _NOTE in notes  # else it is somebody else's file
     ]
     return sorted(found, key=lambda snapshot: (snapshot.made_at, snapshot.name))
 

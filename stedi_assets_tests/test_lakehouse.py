@@ -240,23 +240,29 @@ def test_reading_changes_nothing_in_a_folder_and_needs_no_key(
 
 
 @pytest.mark.s3
-def test_a_reader_on_s3_asks_for_nothing_but_what_is_curated_and_changes_nothing(
+def test_a_data_scientist_on_s3_needs_what_is_curated_and_snapshots_and_nothing_else(
     lake: Lake, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied(lake, bucket)
     monkeypatch.delenv("STEDI_PSEUDONYM_KEY", raising=False)
-    before = bucket.objects
-    curated = rf"GET /{bucket.name}(/|\?.*prefix=)lake(/|%2F)(customer|step_trainer)(/|%2F)curated"
+    before = bucket.keys
+    root, below = rf"/{bucket.name}(/|\?.*prefix=)lake(/|%2F)", "(/|%2F)"
+    curated = rf"GET {root}(customer|step_trainer){below}curated{below}"
+    snapshots = rf"(GET|PUT) {root}snapshots{below}"
     with faulty_server(os.environ["AWS_ENDPOINT_URL"]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
-        server.make(answered_by(403, "AccessDenied"), rf"^(?!{curated}(/|%2F))")
+        server.make(answered_by(403, "AccessDenied"), f"^(?!{curated}|{snapshots})")
         lakehouse = Lakehouse(f"s3://{bucket.name}/lake")
         assert distances(lakehouse.read(PAIRS)) == [200, 201, 202, 250]
-        assert lakehouse.read("customers_curated").count().execute() == 2
-        assert server.requests
+        assert lakehouse.read("customers_curated").to_pyarrow().num_rows == 2
+        assert lakehouse.snapshots() == []
+        assert bucket.keys == before
+        assert all(request.startswith("GET ") for request in server.requests)
         with pytest.raises(StorageError, match="access denied"):
             lakehouse.read("customer_trusted")
-    assert bucket.objects == before
+        lakehouse.snapshot("walks")
+        assert distances(lakehouse.read_snapshot("walks")) == [200, 201, 202, 250]
+    assert set(bucket.keys) == {*before, "lake/snapshots/walks.parquet"}
 
 
 def copied(lake: Lake, bucket: Bucket) -> None:

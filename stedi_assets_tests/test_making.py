@@ -295,7 +295,8 @@ def test_a_stamp_changes_with_the_definition_and_the_key_of_pseudonyms(
 def test_a_stamp_says_under_which_policies_and_with_which_key(engine: DuckDBEngine) -> None:
     for policy, definitions in DEFINITIONS.items():
         for name, definition in definitions.items():
-            upstream = Upstream(NOWHERE, engine, definition, dict.fromkeys(definition.needs, {}))
+            nothing: dict[str, Partitions] = {read: {} for read in definition.needs}
+            upstream = Upstream(NOWHERE, engine, definition, nothing)
             stamp = Stamp.read(str(upstream.stamps("", [SIXTH])[SIXTH]))
             is_of_both = name in ("customer_trusted", "customers_curated")
             policies = "reference+strict" if is_of_both else policy.value

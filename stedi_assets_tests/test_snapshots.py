@@ -226,6 +226,20 @@ def test_pairs_of_two_people_are_left_out_where_these_are_in_two_splits(
     assert crossed <= {row[:2] for row in frozen(lakehouse, "together")}
 
 
+def test_who_has_withdrawn_is_left_out_before_the_table_was_made_again(
+    lakehouse: Lakehouse, lake: Lake
+) -> None:
+    land(lake, "customer", THIRD, customer("cora@x.com", "shared", updated=20, consent=None))
+    runner = Runner(root_of(lake))
+    runner.reconcile(False, ["customer_landing", "customer_trusted", "customers_curated"])
+    runner.end()
+    assert lakehouse.read(PAIRS).count().execute() == 36
+    snapshot = lakehouse.snapshot("walks")
+    assert snapshot.left_out["of nobody in customers_curated"] == 2
+    assert of("cora") not in {row[0] for row in frozen(lakehouse)}
+    assert held(lake, "cora@x.com") == {}
+
+
 def test_a_person_stays_in_a_split_from_one_snapshot_to_the_next(
     lakehouse: Lakehouse, lake: Lake
 ) -> None:
