@@ -21,6 +21,7 @@ import ibis.expr.operations as ops
 import ibis.expr.types as ir
 
 from stedi_assets.assets.definition import Definition, Need
+from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.engines.duckdb import Content, DuckDBEngine, Noted, Staged
 from stedi_assets.engines.spark import SparkEngine
 from stedi_assets.lake import Lake, StoredFile
@@ -142,10 +143,10 @@ def make_landing(
 
 
 class Stamp(NamedTuple):
-    """What a derived table's partition is made from: hashes of three things.
+    """What a derived table's partition is made from: three things, told from others by hashes.
 
     Attributes:
-        definition: the query, and the key of pseudonyms.
+        definition: the policies whose definition it is, the key of pseudonyms, and the query.
         inputs: the rows of the partitions that it may need.
         people: the tables that say whom the definition lets through; the date, where `inputs` is
             of all dates.
@@ -157,6 +158,13 @@ class Stamp(NamedTuple):
 
     def __str__(self) -> str:
         return ":".join(self)
+
+    @property
+    def under(self) -> tuple[str, str] | None:
+        """The policies, and what tells the key of pseudonyms; None where it does not say so."""
+        policies, _, rest = self.definition.partition("-")
+        key_id, _, query = rest.partition("-")
+        return (policies, key_id) if query else None
 
     @classmethod
     def read(cls, text: str) -> Stamp:
@@ -274,7 +282,9 @@ class Upstream:
             sql: the definition's query.
             days: their dates.
         """
-        definition = _hashed([sql, self.engine.key_id])
+        table = self.definition.table.name
+        policies = [p for p, of in DEFINITIONS.items() if of[table] is self.definition]
+        definition = "-".join(["+".join(policies), self.engine.key_id, _hashed(sql)])
         if not self._moments:
             inputs = self._inputs(self.tables)
             # With the date, by which the file of one is told from that of another.

@@ -86,6 +86,8 @@ def test_help_names_the_commands_and_the_setting(flag: str) -> None:
         ("counts", ["--format"]),
         ("ddl", ["--database", "has to be on S3"]),
         ("sample", ["--customers", "--days", "--seed"]),
+        ("snapshot", ["NAME", "--from", "--to"]),
+        ("snapshots", ["--subject EMAIL", "--format"]),
     ],
 )
 def test_help_of_a_command_names_its_options(command: str, options: list[str]) -> None:

@@ -292,6 +292,18 @@ def test_a_stamp_changes_with_the_definition_and_the_key_of_pseudonyms(
         assert stamp[1:] == after[day][1:] == with_key[day][1:]
 
 
+def test_a_stamp_says_under_which_policies_and_with_which_key(engine: DuckDBEngine) -> None:
+    for policy, definitions in DEFINITIONS.items():
+        for name, definition in definitions.items():
+            nothing: dict[str, Partitions] = {read: {} for read in definition.needs}
+            upstream = Upstream(NOWHERE, engine, definition, nothing)
+            stamp = Stamp.read(str(upstream.stamps("", [SIXTH])[SIXTH]))
+            is_of_both = name in ("customer_trusted", "customers_curated")
+            policies = "reference+strict" if is_of_both else policy.value
+            assert stamp.under == (policies, engine.key_id)
+    assert Stamp("of0an0older0version", "", "").under is None
+
+
 def test_of_a_table_that_depends_on_all_of_its_input_every_date_has_its_own_stamp(
     engine: DuckDBEngine,
 ) -> None:

@@ -493,13 +493,8 @@ class DuckDBEngine:
         """What is noted in partitions' files, by name; without those that are no Parquet."""
 
         def look(files: Mapping[date, Path]) -> dict[date, dict[str, str]]:
-            found: dict[str, dict[str, str]] = {}
-            for path, name, note in self.connection.execute(
-                "SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata($files)",
-                {"files": file_names(files.values())},
-            ).fetchall():
-                found.setdefault(path, {})[name] = note
-            return {day: found.get(str(path), {}) for day, path in files.items()}
+            found = kept_notes(self.connection, files.values())
+            return {day: found[path] for day, path in files.items()}
 
         return _of_readable(look, files)
 
@@ -557,6 +552,20 @@ def _statistics(
         first=first,
         last=last,
     )
+
+
+def kept_notes(
+    connection: duckdb.DuckDBPyConnection, files: Collection[Path]
+) -> dict[Path, dict[str, str]]:
+    """What is noted in Parquet files, by name."""
+    found: dict[str, dict[str, str]] = {str(path): {} for path in files}
+    if found:
+        for path, name, note in connection.execute(
+            "SELECT file_name, decode(key), decode(value) FROM parquet_kv_metadata($files)",
+            {"files": file_names(files)},
+        ).fetchall():
+            found[path][name] = note
+    return {path: found[str(path)] for path in files}
 
 
 def quoted(name: str) -> str:

@@ -20,6 +20,9 @@ ERASURES = "erasures"
 EXCHANGE = "_exchange"
 """The folder of what runs hand to other machines that compute for them, and these to them."""
 
+SNAPSHOTS = "snapshots"
+"""The folder of training sets, which data scientists write."""
+
 RECONCILED = "_reconciled.parquet"
 """The file of what the last reconciliation found right."""
 

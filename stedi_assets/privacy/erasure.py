@@ -32,6 +32,7 @@ from stedi_assets.privacy.suppression import (
 )
 from stedi_assets.privacy.traces import Words, search
 from stedi_assets.reconcile import landing_partitions
+from stedi_assets.snapshots import held, subject_id
 from stedi_assets.tables import (
     PARTITION,
     TABLES,
@@ -63,6 +64,7 @@ class Found:
         old_versions: what the storage keeps of files that were replaced or removed.
         by_hand: files that hold a trace that no erasure takes out of them, by what is in the way.
         pending: the key, without extension, of an erasure of the person that was interrupted.
+        snapshots: the names of the training sets that held the person.
     """
 
     person: str
@@ -71,6 +73,7 @@ class Found:
     old_versions: tuple[StoredFile, ...]
     by_hand: Mapping[str, str]
     pending: str
+    snapshots: tuple[str, ...]
     _who: str
     _replaced: Mapping[str, tuple[StoredFile, Path]]
     _in_tables: tuple[str, ...]
@@ -210,6 +213,7 @@ def _find(
         tuple(old_versions),
         {words.hidden_in(key): why for key, why in sorted(by_hand.items())},
         pending,
+        tuple(held(lake, engine.connection, subject_id(engine, who))),
         who,
         replaced,
         tuple(sorted(holding & made_again)),
@@ -558,3 +562,5 @@ def as_lines(found: Found) -> Iterator[str]:
         yield f"{name:<70}{count:>17,}"
     for key, why in found.by_hand.items():
         yield f"To be mended by hand: {key}: {why}"
+    if found.snapshots:
+        yield f"Models know the person that were trained on: {', '.join(found.snapshots)}"

@@ -26,7 +26,7 @@ from dagster_aws.s3 import compute_log_manager
 
 from stedi_assets.catalog import glue
 from stedi_assets.job_clients import PIPES
-from stedi_assets.lake import ERASURES, s3
+from stedi_assets.lake import ERASURES, SNAPSHOTS, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
 pytestmark = pytest.mark.long
@@ -227,6 +227,7 @@ NOT_CURATED = [
     lake(f"{PREFIX}/customer/curated_before/a.parquet"),
     lake(f"{PREFIX}/accelerometer/curated/a.parquet"),
     lake("customer/curated/a.parquet"),
+    lake(f"{SNAPSHOTS}/a.parquet"),
     lake("other/lake/customer/curated/a.parquet"),
 ]
 
@@ -256,7 +257,13 @@ def test_a_data_scientist_reads_curated_objects_and_does_nothing_else_to_them(ta
     assert allowed == ["s3:getobject"]
 
 
-def test_a_data_scientist_lists_what_is_curated_alone() -> None:
+def test_a_data_scientist_reads_and_makes_snapshots_and_removes_none() -> None:
+    role, key = rights("DataScientistRole"), lake(f"{PREFIX}/{SNAPSHOTS}/walks.parquet")
+    allowed = {action for action in actions("s3") if role.allow(action, key)}
+    assert allowed == {"s3:abortmultipartupload", "s3:getobject", "s3:putobject"}
+
+
+def test_a_data_scientist_lists_what_is_curated_and_snapshots_alone() -> None:
     role, bucket = rights("DataScientistRole"), "arn:aws:s3:::lakebucket"
 
     def allowed(**context: str) -> list[str]:
@@ -268,6 +275,7 @@ def test_a_data_scientist_lists_what_is_curated_alone() -> None:
         for end in ("", "/", "/ingestion_date=2023-08-06/"):
             found = allowed(s3_prefix=f"{PREFIX}/{table.path}{end}")
             assert found == [*of_any, "s3:listbucket"]
+    assert allowed(s3_prefix=f"{PREFIX}/{SNAPSHOTS}/") == [*of_any, "s3:listbucket"]
     for prefix in ("", f"{PREFIX}/", f"{PREFIX}/customer/", f"{PREFIX}/{ERASURES}/"):
         assert allowed(s3_prefix=prefix) == of_any
     for table in OTHERS:
