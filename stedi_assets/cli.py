@@ -269,7 +269,7 @@ def receipts(form: str) -> None:
 @click.option("--from", "first", type=_DATE, help="Take rows of ingestion dates from this one on.")
 @click.option("--to", "last", type=_DATE, help="Take rows of ingestion dates up to this one.")
 def snapshot(name: str, first: datetime | None, last: datetime | None) -> None:
-    r"""Freeze the rows of machine_learning_curated as a training set of this NAME.
+    """Freeze the rows of machine_learning_curated as a training set of this NAME.
 
     Notes which rows there are, of whom, and under which policy and consents, and splits them by
     people into train, validation and test. It copies no row: who withdraws is out of it.
@@ -281,22 +281,22 @@ def snapshot(name: str, first: datetime | None, last: datetime | None) -> None:
 
     with _told_without_traceback(ValueError, OSError):
         made = Lakehouse().snapshot(name, first, last)
-    click.echo(
+    tell(
         f"Snapshot {made.name}: {made.rows:,} rows under policy {made.policy}, with the consents "
         f"that had landed until {made.consents_landed_until}."
     )
-    click.echo(f"{'split':<12}{'rows':>13}{'people':>13}")
+    tell(f"{'split':<12}{'rows':>13}{'people':>13}")
     for split, figures in made.splits.items():
-        click.echo(f"{split:<12}{figures['rows']:>13,}{figures['people']:>13,}")
+        tell(f"{split:<12}{figures['rows']:>13,}{figures['people']:>13,}")
     for why, rows in made.left_out.items():
-        click.echo(f"Left out: {rows:,} rows {why}.")
+        tell(f"Left out: {rows:,} rows {why}.")
 
 
 @main.command()
 @click.option("--subject", metavar="EMAIL", help="Only those that held rows of this person.")
 @click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
 def snapshots(subject: str | None, form: str) -> None:
-    r"""Print the training sets that were made.
+    """Print the training sets that were made.
 
     With --subject, those that held a person: models that were trained on them know the person.
     That can be told also of who has withdrawn since, or was erased.
@@ -321,23 +321,21 @@ def snapshots(subject: str | None, form: str) -> None:
         others = sum(snapshot.key_id != engine.key_id for snapshot in known)
     if form == "json":
         extra = [{"split": splits[of.name]} if splits else {} for of in found]
-        click.echo(
-            json.dumps([vars(of) | more for of, more in zip(found, extra, strict=True)], indent=2)
-        )
+        tell(json.dumps([vars(of) | more for of, more in zip(found, extra, strict=True)], indent=2))
     elif not found and not others:
-        click.echo("There are no snapshots." if subject is None else "No snapshot held the person.")
+        tell("There are no snapshots." if subject is None else "No snapshot held the person.")
     elif found:
-        click.echo(
+        tell(
             f"{'snapshot':<26}{'made at':<27}{'policy':<11}{'consents until':<16}{'rows':>13}"
             + ("  the person's split" if splits else "")
         )
         for of in found:
-            click.echo(
+            tell(
                 f"{of.name:<26}{of.made_at:<27}{of.policy:<11}{of.consents_landed_until:<16}"
                 f"{of.rows:>13,}" + (f"  {splits[of.name]}" if splits else "")
             )
     if others:
-        raise click.ClickException(
+        raise Error(
             f"{others:,} snapshots were made with another pseudonym key, so nobody can say whether "
             "they held the person. Set STEDI_PSEUDONYM_KEY to that key."
         )
