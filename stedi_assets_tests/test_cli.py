@@ -73,7 +73,7 @@ def files_of_tables(lake: Lake) -> dict[AnyPath, tuple[object, object]]:
 def test_help_names_the_commands_and_the_setting(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
-    for word in ("run", "status", "reconcile", "counts", "ddl", "sample", "STEDI_LAKE"):
+    for word in ("run", "status", "reconcile", "counts", "report", "ddl", "sample", "STEDI_LAKE"):
         assert word in result.output
 
 
@@ -84,6 +84,7 @@ def test_help_names_the_commands_and_the_setting(flag: str) -> None:
         ("status", ["--format"]),
         ("reconcile", ["--dry-run"]),
         ("counts", ["--format"]),
+        ("report", ["latest.html", "names nobody"]),
         ("ddl", ["--database", "has to be on S3"]),
         ("sample", ["--customers", "--days", "--seed"]),
     ],
@@ -125,7 +126,7 @@ def test_a_command_that_makes_no_sense_is_refused_with_why(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report"])
 def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -137,7 +138,7 @@ def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     assert not (tmp_path / "no lake").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "sample"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report", "sample"])
 def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:

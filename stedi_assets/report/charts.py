@@ -34,14 +34,14 @@ from stedi_assets.tables import MOST_REJECTED, Source, landing_table, rejects_ta
 _KEPT: dict[str, Any] = {"facecolor": "#0072B2", "edgecolor": "white"}
 _HATCHED: dict[str, dict[str, Any]] = {
     NO_CONSENT: {"facecolor": "#E69F00", "hatch": "//"},
-    REPEATED: {"facecolor": "#56B4E9", "hatch": "..."},
+    REPEATED: {"facecolor": "#56B4E9", "hatch": "--"},
     SUPERSEDED: {"facecolor": "#009E73", "hatch": "\\\\"},
     REJECTED: {"facecolor": "#D55E00", "hatch": "xx"},
     NOBODY: {"facecolor": "#CC79A7", "hatch": "++"},
     NO_READINGS: {"facecolor": "#F0E442", "hatch": "||"},
-    OTHERS: {"facecolor": "#FFFFFF", "hatch": "oo"},
-    EARLY: {"facecolor": "#FFFFFF", "hatch": "--"},
-    ALONE: {"facecolor": "#BBBBBB", "hatch": "**"},
+    OTHERS: {"facecolor": "#FFFFFF", "hatch": "//////"},
+    EARLY: {"facecolor": "#FFFFFF", "hatch": "------"},
+    ALONE: {"facecolor": "#FFFFFF", "hatch": "||||||"},
 }
 _SETTINGS: Any = {
     "font.size": 10,
@@ -123,7 +123,7 @@ def _funnel(figures: Figures) -> Chart:
     bars = axes.barh(steps, people, **_KEPT)
     axes.bar_label(bars, [f"{count:,}" for count in people], padding=4)
     axes.invert_yaxis()
-    axes.set_xlim(0, max(*people, 1) * 1.1)
+    axes.set_xlim(0, max([*people, 1]) * 1.1)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.xaxis.set_major_formatter(_THOUSANDS)
     axes.set_xlabel("people")
@@ -147,11 +147,11 @@ def _by_date(figures: Figures) -> Chart:
         above.set_title(source.value, fontsize=10, loc="left")
         above.stairs(landed, fill=True, color=_KEPT["facecolor"])
         above.yaxis.set_major_formatter(_THOUSANDS)
-        above.set_ylim(0, max(*landed, 1) * 1.05)
+        above.set_ylim(0, max([*landed, 1]) * 1.05)
         below.stairs(shares, fill=True, color="#D55E00")
         below.axhline(MOST_REJECTED, color="black", linestyle="--", linewidth=1)
         below.yaxis.set_major_formatter(PercentFormatter(1))
-        below.set_ylim(0, max(*shares, MOST_REJECTED) * 1.2)
+        below.set_ylim(0, max([*shares, MOST_REJECTED]) * 1.2)
         ends = sorted({0, len(days) - 1})
         below.set_xticks([at + 0.5 for at in ends], [f"{days[at]:%Y-%m-%d}" for at in ends])
         below.get_xticklabels()[-1].set_ha("right" if len(ends) > 1 else "center")
@@ -176,10 +176,9 @@ def _rates(figures: Figures) -> Chart:
         axes.bar(list(shares), list(shares.values()), **_KEPT)
         axes.set_title(f"a {SUBJECTS[source]}", fontsize=10, loc="left")
         axes.set_xlabel("readings in a second")
-        axes.set_xlim(0.3, max(*shares, 4) + 0.7)
+        axes.set_xlim(0.3, max([*shares, 4]) + 0.7)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(PercentFormatter(1))
-        axes.set_ylim(0, 1)
         most = max(shares, key=lambda many: shares[many], default=0)
         if shares:
             more = " or more" if most == MOST_READINGS else ""

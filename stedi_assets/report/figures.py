@@ -152,10 +152,11 @@ class Figures:
         """What is not as it should be, a sentence each."""
         if not self.dates:
             yield "The lake is empty: there are no landing files and no tables."
+        for name, rows in self.rows.items():
+            if self.dates and not rows:
+                yield f"{name} is missing: it has no partition."
         for account in self.accounts:
             name = account.table.name
-            if not self.rows[name]:
-                yield f"{name} is missing: it has no partition."
             if account.lost:
                 what = "in no table and not left out" if account.lost > 0 else "too many"
                 yield f"{name} does not add up: {abs(account.lost):,} are {what}."

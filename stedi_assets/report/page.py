@@ -56,11 +56,12 @@ p { margin: .5rem 0; }
 table { border-collapse: collapse; margin: 1rem 0; width: 100%; }
 caption { text-align: left; font-weight: bold; padding: .25rem 0; }
 th, td { border-bottom: 1px solid #bbb; padding: .25rem .5rem; text-align: left;
-         vertical-align: top; overflow-wrap: anywhere; }
-thead th { border-bottom: 2px solid #111; }
+         vertical-align: top; }
+thead th { border-bottom: 2px solid #111; vertical-align: bottom; }
 tbody th { font-weight: normal; }
 tbody th[scope=rowgroup] { font-weight: bold; padding-top: .75rem; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 .total > * { border-top: 1px solid #111; font-weight: bold; }
 .wrong { color: #b00000; font-weight: bold; }
 .verdict { border-left: .4rem solid #009e73; padding: .5rem 1rem; }
@@ -68,6 +69,10 @@ tbody th[scope=rowgroup] { font-weight: bold; padding-top: .75rem; }
 figure { margin: 1rem 0; }
 img { max-width: 100%; height: auto; }
 .small { color: #444; font-size: .875rem; }
+@media (max-width: 50rem) {
+  table { font-size: .75rem; }
+  th, td { padding: .125rem .25rem; }
+}
 @media print {
   body { font-size: 10pt; max-width: none; margin: 0; padding: 0; }
   h2 { margin-top: 1.5rem; }
@@ -189,7 +194,7 @@ def _left_out(figures: Figures, charts: Mapping[str, Chart]) -> Iterator[str]:
 
 def _account(account: Account) -> str:
     rows = [_row([account.taken_from, account.taken])]
-    rows += [_row([f"less {why}", count]) for why, count in account.left_out.items()]
+    rows += [_row([f"left out: {why}", count]) for why, count in account.left_out.items()]
     rows.append(_row([f"rows of {account.table.name}", account.rows], "total"))
     if account.lost > 0:
         rows.append(_row([_Wrong("in no table, and not left out"), _Wrong(account.lost)]))
@@ -216,16 +221,17 @@ def _by_date(figures: Figures, charts: Mapping[str, Chart]) -> Iterator[str]:
     ]
     yield _table("Rejects", ["source", "what was found"], rows)
     shown = list(figures.dates)[-_LATEST:]
-    heads = ["ingestion date"]
-    heads += [of(source).name for source in Source for of in (landing_table, rejects_table)]
+    tables = [of(source).name for source in Source for of in (landing_table, rejects_table)]
+    heads = ["ingestion date", *(name.replace("_", " ") for name in tables)]
     by_date: list[list[_Cell]] = [
-        [str(day), *(figures.rows[name].get(day, 0) for name in heads[1:])] for day in shown
+        [str(day), *(figures.rows[name].get(day, 0) for name in tables)] for day in shown
     ]
-    earlier = len(figures.dates) - len(shown)
-    of_all = (
-        f"The latest {len(shown):,} of {len(figures.dates):,} dates" if earlier else "All dates"
+    which = (
+        f"the latest {_LATEST} of {len(figures.dates):,} dates"
+        if len(shown) < len(figures.dates)
+        else "all dates"
     )
-    yield _table(f"Rows and rejects: {of_all}", heads, by_date)
+    yield _table(f"Rows and rejects of {which}", heads, by_date)
 
 
 def _nulls(figures: Figures) -> Iterator[str]:
@@ -272,13 +278,17 @@ def _rates(figures: Figures, charts: Mapping[str, Chart]) -> Iterator[str]:
             rates.subjects,
             rates.readings,
             sum(rates.seconds.values()),
-            " · ".join(map(str, rates.quartiles)),
+            rates.quartiles[1] if rates.quartiles else "none",
+            " to ".join(map(str, rates.quartiles[::2])),
         ]
         for source, rates in figures.rates.items()
     ]
-    heads = ["of", "how many there are", "readings", "seconds with any", "quartiles of a second"]
+    heads = ["of", "how many there are", "readings", "seconds with any", "median", "middle half"]
     yield _table("Readings a second, of people who consent", heads, rows)
-    yield _paragraph(f"Seconds of {MOST_READINGS} readings and more are counted together.")
+    yield _paragraph(
+        "Counted is, in each second in which a phone or a device took any reading, how many it "
+        f"took; the chart has {MOST_READINGS} and more together."
+    )
 
 
 def _stale(figures: Figures) -> Iterator[str]:

@@ -17,7 +17,7 @@ from stedi_assets.report.page import page
 
 _NAME = f"{REPORTS}/%Y-%m-%dT%H-%M-%SZ.html"
 
-KEPT = 100
+KEPT = 50
 """So many reports are kept by their time; older ones are removed."""
 
 LATEST = f"{REPORTS}/latest.html"
