@@ -231,16 +231,38 @@ def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake)
     assert result.stdout == ""
 
 
-def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
+@pytest.mark.parametrize("command", ["counts", "report"])
+def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake, command: str) -> None:
     file = file_of(lake, "customer_trusted", "2023-08-06")
     file.parent.mkdir(parents=True)
     put(file, b"not parquet, but long enough to be looked at")
-    result = invoke("counts")
+    result = invoke(command)
     assert result.exit_code == 1
     assert "a partition is damaged" in result.stderr
     assert str(file) in result.stderr
     assert "`stedi run` makes it again." in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+# report
+
+
+def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    result = invoke("report")
+    assert result.exit_code == 0
+    assert "  warning: customer_landing is missing: it has no partition.\n" in result.stdout
+    assert (root_of(lake) / "reports" / "latest.html").is_file()
+    assert str(root_of(lake) / "reports" / "latest.html") in result.stdout
+    succeeded(stedi(lake, "run"))
+    assert "warning" not in invoke("report").stdout
+
+
+@EMPTY_FOLDER
+def test_a_report_of_an_empty_lake_says_so(lake: Lake) -> None:
+    result = invoke("report")
+    assert result.exit_code == 0
+    assert "warning: The lake is empty" in result.stdout
 
 
 # sample

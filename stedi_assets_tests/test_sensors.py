@@ -947,8 +947,10 @@ def report(
     """Report to Dagster what becomes of a run, a new one by default, without running it; its id."""
     if not run_id:
         repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
+        definition = daemon.definitions.resolve_job_def(job)
         run_id = daemon.instance.create_run_for_job(
-            daemon.definitions.resolve_job_def(job),
+            definition,
+            tags=dict(definition.run_tags),
             remote_job_origin=RemoteJobOrigin(repository, job),
         ).run_id
     event = dg.DagsterEvent(event_type_value=REPORTED[status].value, job_name=job)
@@ -1113,16 +1115,15 @@ def test_a_report_is_written_once_when_the_run_and_its_reconciliation_have_succe
     assert len(pictures) == 4
 
 
-def test_a_report_waits_until_no_run_that_writes_the_lake_is_waiting_or_running(
-    daemon: Daemon,
+@pytest.mark.parametrize("status", [QUEUED, STARTED])
+def test_a_report_waits_while_a_run_that_writes_the_lake_is_waiting_or_running(
+    daemon: Daemon, status: dg.DagsterRunStatus
 ) -> None:
-    report(daemon, SUCCESS)
-    waiting = [report(daemon, status) for status in (QUEUED, STARTED)]
+    other = report(daemon, status)
     report(daemon, SUCCESS, "reconcile")
-    for run_id in waiting:
-        told = daemon.skips("settled_lake")
-        assert told == "A run is to write the lake; a report follows when all have ended."
-        report(daemon, SUCCESS, run_id=run_id)
+    told = daemon.skips("settled_lake")
+    assert told == "A run is to write the lake; a report follows when all have ended."
+    report(daemon, SUCCESS, run_id=other)
     assert daemon.skips("settled_lake") == AFTER_RECONCILIATION
     report(daemon, SUCCESS, "reconcile")
     assert daemon.asked_to_report()

@@ -152,8 +152,9 @@ class Figures:
         """What is not as it should be, a sentence each."""
         if not self.dates:
             yield "The lake is empty: there are no landing files and no tables."
+        stale = {found.table.name for found in self.stale}
         for name, rows in self.rows.items():
-            if self.dates and not rows:
+            if name in stale and not rows:  # else there is nothing to make it from
                 yield f"{name} is missing: it has no partition."
         for account in self.accounts:
             name = account.table.name
