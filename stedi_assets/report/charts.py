@@ -96,7 +96,7 @@ def _kept(figures: Figures) -> Chart:
     parts = {"in the table": [min(a.rows, a.taken) for a in figures.accounts]}
     parts |= {why: [a.by_reason.get(why, 0) for a in figures.accounts] for why in _HATCHED}
     for part, counts in parts.items():
-        if not any(counts):
+        if part in _HATCHED and not any(counts):
             continue
         shares = [count / whole for count, whole in zip(counts, wholes, strict=True)]
         style = _HATCHED.get(part, _KEPT)

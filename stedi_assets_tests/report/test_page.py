@@ -14,7 +14,7 @@ import pytest
 from stedi_assets.lake import Lake
 from stedi_assets_tests.end_to_end.landing_files import customer, device, land, phone, run
 from stedi_assets_tests.report.lakes import FIRST, SECOND, page_of, reported
-from stedi_assets_tests.storages import AnyPath, only_on_disk, opened, root_of
+from stedi_assets_tests.storages import AnyPath, opened, root_of
 
 pytestmark = pytest.mark.s3
 
@@ -198,7 +198,6 @@ def hostile(lakes: AnyPath) -> Lake:
     return lake
 
 
-@only_on_disk("the bucket's server does not take such keys")
 def test_nothing_of_a_person_is_in_a_page_whatever_people_are_called(hostile: Lake) -> None:
     report = reported(hostile)
     assert sum(report.figures.funnel.values()) == 4 * len(HOSTILE)
@@ -211,7 +210,6 @@ def test_nothing_of_a_person_is_in_a_page_whatever_people_are_called(hostile: La
     assert len(page.texts("h2")) == 8
 
 
-@only_on_disk("the bucket's server does not take such keys")
 def test_the_lake_s_own_name_is_shown_as_it_is(hostile: Lake) -> None:
     reported(hostile)
     (said,) = [text for text in Page(page_of(hostile)).texts("p") if text.startswith("Of ")]
