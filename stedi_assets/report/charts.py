@@ -43,6 +43,9 @@ _HATCHED: dict[str, dict[str, Any]] = {
     EARLY: {"facecolor": "#FFFFFF", "hatch": "------"},
     ALONE: {"facecolor": "#FFFFFF", "hatch": "||||||"},
 }
+SUBJECTS = {Source.ACCELEROMETER: "phone", Source.STEP_TRAINER: "step trainer"}
+"""What takes the readings of a source."""
+
 _SETTINGS: Any = {
     "font.size": 10,
     "axes.spines.top": False,
@@ -186,7 +189,3 @@ def _rates(figures: Figures) -> Chart:
     grid[0].set_ylabel("share of seconds with any")
     says = f"Bars: {' and '.join(told)}." if told else "There are no readings."
     return Chart("reading_rates", says, chart)
-
-
-SUBJECTS = {Source.ACCELEROMETER: "phone", Source.STEP_TRAINER: "step trainer"}
-"""What takes the readings of a source."""

@@ -15,7 +15,6 @@ from stedi_assets import rules
 from stedi_assets.engines.duckdb import DuckDBEngine, normalised, quoted
 from stedi_assets.lake import Lake
 from stedi_assets.landing.files import Landed
-from stedi_assets.making import stored_partitions
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.rules import same_customer
 from stedi_assets.reconcile import Stale, examine
@@ -84,7 +83,7 @@ class Account:
 
     @property
     def by_reason(self) -> dict[str, int]:
-        """The same, all rejects together."""
+        """What is left out by reason, all kinds of rejects together."""
         found: dict[str, int] = {}
         for reason, count in self.left_out.items():
             kind = reason.partition(":")[0]
@@ -125,8 +124,7 @@ class Figures:
         rows: of each table by ingestion date.
         rejects: what is said of each source's rejects.
         nulls: how many values are missing, by table and column.
-        pairs: what is said of pairs of two people's device and phone.
-        strangers: how many of those there are.
+        strangers: how many pairs are of one person's device and another's phone.
         rates: of phones and devices of people who consent.
         stale: the partitions that are not what they should be.
         misplaced: how many landing files, or groups of them, belong to no partition.
@@ -142,7 +140,6 @@ class Figures:
     rows: Mapping[str, Mapping[date, int]]
     rejects: Mapping[Source, Finding]
     nulls: Mapping[tuple[Table, Column], int]
-    pairs: Finding
     strangers: int
     rates: Mapping[Source, Rates]
     stale: Sequence[Stale]
@@ -191,16 +188,16 @@ def collect(
         DamagedError: a stored file cannot be read.
     """
     stale = examine(lake, engine, policy, landed, everything=False).stale
-    partitions = {name: lake.partitions(table) for name, table in TABLES.items()}
-    for name, table in TABLES.items():
-        for day in partitions[name].keys() - stored_partitions(lake, engine, table).keys():
+    for found in stale:
+        if found.why == "damaged":
+            key = lake.partition_key(found.table, found.day)
             raise DamagedError(
-                f"a partition is damaged: {lake.storage.uri(partitions[name][day].key)}. "
-                "`stedi run` makes it again."
+                f"a partition is damaged: {lake.storage.uri(key)}. `stedi run` makes it again."
             )
-    days = sorted({*_dates(landed), *(day for of in partitions.values() for day in of)})
+    stored_on = (day for table in TABLES.values() for day in lake.partitions(table))
+    days = sorted({*_dates(landed), *stored_on})
     stored = {name: Stored(lake, engine, policy, table, days) for name, table in TABLES.items()}
-    pairs = same_customer(stored["machine_learning_curated"])
+    strangers = _total(same_customer(stored["machine_learning_curated"]), "rows")
     return Figures(
         lake=lake.storage.uri(),
         at=now.astimezone(UTC),
@@ -219,8 +216,7 @@ def collect(
             for of in stored.values()
             for column in of.table.columns
         },
-        pairs=pairs,
-        strangers=sum(int(of["rows"]) for of in pairs.figures.values()),
+        strangers=strangers,
         rates={
             source: _rates(stored[f"{source}_trusted"])
             for source in (Source.ACCELEROMETER, Source.STEP_TRAINER)
@@ -261,7 +257,7 @@ def _account(stored: Stored) -> Account:
         return _landing(stored)
     taken_from, taken, left_out = _LEFT_OUT[stored.table.name](stored)
     rows = sum(stored.rows.values())
-    expected = int(_total(rules.derived_row_count(stored), "expected"))
+    expected = _total(rules.derived_row_count(stored), "expected")
     if stored.table.name in _READINGS:
         left_out |= _repeated(stored, taken - sum(left_out.values()), expected)
     return Account(stored.table, taken_from, taken, left_out, rows, expected)

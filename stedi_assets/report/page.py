@@ -161,8 +161,8 @@ def _counts(figures: Figures) -> Iterator[str]:
     yield _table("Rows of the eight tables", heads, rows)
     yield _paragraph(_POLICIES[figures.policy])
     yield _paragraph(
-        "“By the rules” is what the landing files and the consents of today give, counted apart "
-        "from the definitions that made the tables."
+        "“By the rules” is what a table should hold by what it is made from and by the consents of "
+        "today, counted apart from the definitions that made it."
         + (
             " “As stated” is what whoever made the landing files says that the tables must hold; "
             "after an erasure, or with other files beside them, they hold something else."

@@ -122,9 +122,7 @@ def test_missing_values_are_counted_by_column(town: Lake) -> None:
 
 
 def test_pairs_of_two_people_are_counted(town: Lake) -> None:
-    figures = figures_of(town)
-    assert figures.strangers == 3
-    assert figures.pairs.sentence.startswith("3 (42.9%) of 7 pairs")
+    assert figures_of(town).strangers == 3
 
 
 def test_seconds_are_counted_by_how_many_readings_one_phone_or_device_took(town: Lake) -> None:
@@ -185,7 +183,6 @@ def test_partitions_that_a_later_consent_makes_stale_are_told_until_they_are_mad
     tables = ["customer_landing", "customer_rejects", "accelerometer_landing"]
     assert run(town, "2023-08-08", tables=[*tables, "accelerometer_rejects"]).success
     figures = figures_of(town)
-    assert "customer_trusted has 3 rows; 2 should be there." not in list(figures.problems())
     assert "customer_trusted does not add up: 1 are too many." in list(figures.problems())
     assert {stale.table.name for stale in figures.stale} >= {"customer_trusted"}
     succeeded(stedi(town, "run"))
@@ -206,9 +203,12 @@ def test_landing_files_of_no_partition_are_told_without_their_names(town: Lake) 
     assert told == "There are landing files that no table can hold; `stedi status` names them."
 
 
-def test_of_a_lake_with_a_damaged_partition_there_is_no_report(town: Lake) -> None:
+@pytest.mark.parametrize("damage", ["the whole file", "some bytes"])
+def test_of_a_lake_with_a_damaged_partition_there_is_no_report(town: Lake, damage: str) -> None:
     file = file_of(town, "step_trainer_trusted", FIRST)
-    file.write_bytes(b"nothing that is Parquet")
+    content = file.read_bytes()
+    spoilt = content[:4] + b"\xff" * 8 + content[12:]
+    file.write_bytes(spoilt if damage == "some bytes" else b"nothing that is Parquet")
     with pytest.raises(DamagedError, match=r"a partition is damaged: .*step_trainer/trusted.*run"):
         reported(town)
     assert not (root_of(town) / "reports").exists()
