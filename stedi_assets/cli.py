@@ -394,9 +394,9 @@ def _selected(select: str | None) -> list[str]:
         keys = selection.resolve(defs.resolve_asset_graph())
     except Exception as error:
         raise click.BadParameter(str(error), param_hint="--select") from error
-    if not keys:
-        raise click.BadParameter(f"{select!r} selects no table.", param_hint="--select")
-    return [name for name in TABLES if dg.AssetKey(name) in keys]
+    if names := [name for name in TABLES if dg.AssetKey(name) in keys]:
+        return names
+    raise click.BadParameter(f"{select!r} selects no table.", param_hint="--select")
 
 
 def entry_point() -> None:

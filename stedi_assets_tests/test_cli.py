@@ -109,6 +109,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["run", "--from", "2023-08-07", "--to", "2023-08-06"], "--from is later than --to."),
         (["run", "--select", "no_such_table"], "no_such_table"),
         (["run", "--select", "tag:no_such=tag"], "selects no table"),
+        (["run", "--select", "lakehouse_report"], "selects no table"),
         (["run", "--select", '"'], "--select"),
         (["counts", "--format", "xml"], "'xml' is not one of"),
         (["status", "--format", "xml"], "'xml' is not one of"),

@@ -60,7 +60,7 @@ def write_report(
     key = now.astimezone(UTC).strftime(_NAME)
     for target in (key, LATEST):
         path = engine.folder / f"{uuid.uuid4().hex}.html"
-        path.write_text(html)
+        path.write_text(html, encoding="utf-8")  # as the page says, whatever the system's is
         lake.storage.publish(path, target)
     kept = sorted(file.key for file in lake.storage.list(REPORTS) if _is_one(file.key))
     for old in kept[:-KEPT]:
