@@ -359,6 +359,29 @@ def counts(form: str) -> None:
 
 
 @main.command()
+def report() -> None:
+    """Write a report of the lake, one HTML page, into its folder `reports`.
+
+    What the tables hold, held against what the landing files give: what was left out and why, how
+    many people consent, rejects, missing values, pairs of two people, reading rates, what is stale.
+    In counts alone; it names nobody. `latest.html` is always the latest one.
+
+    \b
+    stedi report
+    """
+    from stedi_assets.report.figures import DamagedError
+    from stedi_assets.report.report import LATEST, write_report
+    from stedi_assets.resources import landed_now, policy
+
+    told = _told_without_traceback(DamagedError, ValueError)
+    with _opened_lake() as (lake, engine), told, lake.writing():  # so that nothing changes
+        made = write_report(lake, engine, policy(), landed_now(lake), datetime.now(UTC))
+    for problem in made.figures.problems():
+        tell(f"  warning: {problem}")
+    tell(f"The report is {lake.storage.uri(made.key)}, and the same as {lake.storage.uri(LATEST)}.")
+
+
+@main.command()
 @click.option(
     "--database", help="The database to name; that of STEDI_GLUE_DATABASE without, else 'stedi'."
 )
@@ -498,9 +521,9 @@ def _selected(select: str | None) -> list[str]:
         keys = selection.resolve(defs.resolve_asset_graph())
     except Exception as error:
         raise click.BadParameter(str(error), param_hint="--select") from error
-    if not keys:
-        raise click.BadParameter(f"{select!r} selects no table.", param_hint="--select")
-    return [name for name in TABLES if dg.AssetKey(name) in keys]
+    if names := [name for name in TABLES if dg.AssetKey(name) in keys]:
+        return names
+    raise click.BadParameter(f"{select!r} selects no table.", param_hint="--select")
 
 
 def entry_point() -> None:

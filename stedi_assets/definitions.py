@@ -6,22 +6,24 @@ import dagster as dg
 
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.assets.landing import LANDING
+from stedi_assets.assets.report import lakehouse_report
 from stedi_assets.assets.specs import derived_asset
 from stedi_assets.checks import CHECKS
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
-from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE
+from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE, REPORT
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.run_resources import resources
-from stedi_assets.sensors import every_night, finished_runs, landing_files
+from stedi_assets.sensors import every_night, finished_runs, landing_files, settled_lake
 
 defs = dg.Definitions(
     assets=[
         *LANDING,
         *map(derived_asset, DEFINITIONS[Policy.REFERENCE]),
+        lakehouse_report,
     ],
     asset_checks=CHECKS,
-    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET],
-    sensors=[landing_files, finished_runs],
+    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET, REPORT],
+    sensors=[landing_files, finished_runs, settled_lake],
     schedules=[every_night],
     resources={**resources(), IO_MANAGER_KEY: lake_io_manager},
     executor=dg.in_process_executor,

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from stedi_assets.assets.definitions import needs_of
+from stedi_assets.assets.report import lakehouse_report
 from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
@@ -28,8 +29,17 @@ the lake. Each may write earlier partitions of the customer tables, so two would
 
 BRING_UP_TO_DATE = dg.define_asset_job(
     "bring_up_to_date",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.checks(*UP_TO_DATE.check_keys),
+    selection=dg.AssetSelection.all()
+    - dg.AssetSelection.checks(*UP_TO_DATE.check_keys)
+    - dg.AssetSelection.assets(lakehouse_report),
     description="Reads the landing files of the chosen dates and makes all tables from them.",
+    tags=ONE_AT_A_TIME,
+)
+
+REPORT = dg.define_asset_job(
+    "report",
+    selection=dg.AssetSelection.assets(lakehouse_report),
+    description="Writes a report of the lake, one HTML page of counts.",
     tags=ONE_AT_A_TIME,
 )
 

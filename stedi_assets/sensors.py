@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
@@ -15,7 +16,15 @@ from dagster._core.storage.tags import (
 
 from stedi_assets.checks import keys_of_checks
 from stedi_assets.dates import stretches
-from stedi_assets.jobs import BRING_UP_TO_DATE, RECONCILE, SETTLED_AFTER, What, tables_after
+from stedi_assets.jobs import (
+    BRING_UP_TO_DATE,
+    ONE_AT_A_TIME,
+    RECONCILE,
+    REPORT,
+    SETTLED_AFTER,
+    What,
+    tables_after,
+)
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed, fingerprint
 from stedi_assets.making import landing_stamps, stored_partitions
@@ -205,21 +214,7 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
 )
 def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for runs of other jobs that ended since the last time, well or not."""
-    ended = [
-        dg.DagsterRunStatus.SUCCESS,
-        dg.DagsterRunStatus.FAILURE,
-        dg.DagsterRunStatus.CANCELED,
-    ]
-    latest = next(
-        (
-            record.dagster_run
-            for record in context.instance.get_run_records(
-                dg.RunsFilter(statuses=ended), limit=25, order_by="update_timestamp"
-            )
-            if record.dagster_run.job_name != RECONCILE.name
-        ),
-        None,
-    )
+    latest = _latest_ended(context.instance, but={RECONCILE.name, REPORT.name})
     if latest is None or latest.run_id == context.cursor:
         return dg.SkipReason("No run has ended since the last reconciliation was asked for.")
     waiting = dg.RunsFilter(job_name=RECONCILE.name, statuses=[dg.DagsterRunStatus.QUEUED])
@@ -230,6 +225,42 @@ def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Ski
         run_key=latest.run_id,
         run_config=dg.RunConfig({"make_again": What(everything=False)}),
     )
+
+
+@dg.sensor(
+    job=REPORT,
+    minimum_interval_seconds=10,
+    default_status=_RUNNING,
+    description="Asks for a report when a reconciliation has succeeded, which follows every run "
+    "that writes the lake, and nothing else is to be written.",
+)
+def settled_lake(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    """Look for a reconciliation after which no run has ended, and none is waiting or running."""
+    latest = _latest_ended(context.instance, but={REPORT.name})
+    if latest is None or latest.run_id == context.cursor:
+        return dg.SkipReason("No run has ended since the last report was asked for.")
+    if latest.job_name != RECONCILE.name or not latest.is_success:
+        return dg.SkipReason("A report follows the next reconciliation that succeeds.")
+    if context.instance.get_runs_count(
+        dg.RunsFilter(tags=ONE_AT_A_TIME, statuses=list(NOT_FINISHED_STATUSES))
+    ):
+        return dg.SkipReason("A run is to write the lake; a report follows when all have ended.")
+    context.update_cursor(latest.run_id)
+    return dg.RunRequest(run_key=latest.run_id)
+
+
+def _latest_ended(instance: dg.DagsterInstance, but: Collection[str]) -> dg.DagsterRun | None:
+    """The run that ended last, well or not, of other jobs than those with some names."""
+    ended = [
+        dg.DagsterRunStatus.SUCCESS,
+        dg.DagsterRunStatus.FAILURE,
+        dg.DagsterRunStatus.CANCELED,
+    ]
+    found = instance.get_run_records(
+        dg.RunsFilter(statuses=ended), limit=25, order_by="update_timestamp"
+    )
+    runs = (record.dagster_run for record in found)
+    return next((run for run in runs if run.job_name not in but), None)
 
 
 @dg.schedule(

@@ -73,7 +73,7 @@ def files_of_tables(lake: Lake) -> dict[AnyPath, tuple[object, object]]:
 def test_help_names_the_commands_and_the_setting(flag: str) -> None:
     result = invoke(flag)
     assert result.exit_code == 0
-    for word in ("run", "status", "reconcile", "counts", "ddl", "sample", "STEDI_LAKE"):
+    for word in ("run", "status", "reconcile", "counts", "report", "ddl", "sample", "STEDI_LAKE"):
         assert word in result.output
 
 
@@ -84,6 +84,7 @@ def test_help_names_the_commands_and_the_setting(flag: str) -> None:
         ("status", ["--format"]),
         ("reconcile", ["--dry-run"]),
         ("counts", ["--format"]),
+        ("report", ["latest.html", "names nobody"]),
         ("ddl", ["--database", "has to be on S3"]),
         ("sample", ["--customers", "--days", "--seed"]),
         ("snapshot", ["NAME", "--from", "--to"]),
@@ -110,6 +111,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["run", "--from", "2023-08-07", "--to", "2023-08-06"], "--from is later than --to."),
         (["run", "--select", "no_such_table"], "no_such_table"),
         (["run", "--select", "tag:no_such=tag"], "selects no table"),
+        (["run", "--select", "lakehouse_report"], "selects no table"),
         (["run", "--select", '"'], "--select"),
         (["counts", "--format", "xml"], "'xml' is not one of"),
         (["status", "--format", "xml"], "'xml' is not one of"),
@@ -127,7 +129,7 @@ def test_a_command_that_makes_no_sense_is_refused_with_why(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report"])
 def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -139,7 +141,7 @@ def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     assert not (tmp_path / "no lake").exists()
 
 
-@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "sample"])
+@pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report", "sample"])
 def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
@@ -232,16 +234,38 @@ def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake)
     assert result.stdout == ""
 
 
-def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
+@pytest.mark.parametrize("command", ["counts", "report"])
+def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake, command: str) -> None:
     file = file_of(lake, "customer_trusted", "2023-08-06")
     file.parent.mkdir(parents=True)
     put(file, b"not parquet, but long enough to be looked at")
-    result = invoke("counts")
+    result = invoke(command)
     assert result.exit_code == 1
     assert "a partition is damaged" in result.stderr
     assert str(file) in result.stderr
     assert "`stedi run` makes it again." in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+# report
+
+
+def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    result = invoke("report")
+    assert result.exit_code == 0
+    assert "  warning: customer_landing is missing: it has no partition.\n" in result.stdout
+    assert (root_of(lake) / "reports" / "latest.html").is_file()
+    assert str(root_of(lake) / "reports" / "latest.html") in result.stdout
+    succeeded(stedi(lake, "run"))
+    assert "warning" not in invoke("report").stdout
+
+
+@EMPTY_FOLDER
+def test_a_report_of_an_empty_lake_says_so(lake: Lake) -> None:
+    result = invoke("report")
+    assert result.exit_code == 0
+    assert "warning: The lake is empty" in result.stdout
 
 
 # sample

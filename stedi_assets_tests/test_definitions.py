@@ -73,8 +73,9 @@ def test_the_graph_is_the_one_of_the_snapshot() -> None:
     assert SNAPSHOT.read_text() == written(found), f"run `{RENEW}` instead of writing it by hand"
 
 
-def test_every_table_is_an_asset_and_nothing_else_is() -> None:
-    assert graph().keys() == TABLES.keys()
+def test_every_table_is_an_asset_and_so_is_the_report_of_them_and_nothing_else_is() -> None:
+    assert graph().keys() == {*TABLES, "lakehouse_report"}
+    assert graph()["lakehouse_report"]["deps"].keys() == TABLES.keys()
 
 
 def test_every_check_has_the_partitions_of_its_table_but_the_one_that_looks_at_all_tables() -> None:
@@ -103,7 +104,7 @@ def test_dagster_takes_from_the_settings_that_jobs_which_write_the_lake_run_one_
     assert queue.max_concurrent_runs > 1
     (limit,) = queue.tag_concurrency_limits
     assert limit["limit"] == 1
-    for name in ("bring_up_to_date", "reconcile"):
+    for name in ("bring_up_to_date", "reconcile", "report"):
         assert defs.resolve_job_def(name).tags[limit["key"]] == limit["value"]
 
 
@@ -144,9 +145,13 @@ def test_the_definitions_are_listed_without_any_setting(tmp_path: Path) -> None:
     done = in_the_repository("dg", "list", "defs", "--json", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     listed = json.loads(done.stdout)
-    assert {asset["asset_key"] for asset in listed["assets"]} == TABLES.keys()
-    assert {"bring_up_to_date", "reconcile"} <= {job["name"] for job in listed["jobs"]}
-    assert {sensor["name"] for sensor in listed["sensors"]} >= {"landing_files", "finished_runs"}
+    assert {asset["asset_key"] for asset in listed["assets"]} == graph().keys()
+    assert {"bring_up_to_date", "reconcile", "report"} <= {job["name"] for job in listed["jobs"]}
+    assert {sensor["name"] for sensor in listed["sensors"]} >= {
+        "landing_files",
+        "finished_runs",
+        "settled_lake",
+    }
     assert "every_night" in {schedule["name"] for schedule in listed["schedules"]}
 
 

@@ -29,7 +29,13 @@ from dagster._utils.schedules import cron_string_iterator
 from stedi_assets import jobs, sensors
 from stedi_assets.definitions import defs
 from stedi_assets.lake import Lake
-from stedi_assets.sensors import MisplacedFilesError, every_night, finished_runs, landing_files
+from stedi_assets.sensors import (
+    MisplacedFilesError,
+    every_night,
+    finished_runs,
+    landing_files,
+    settled_lake,
+)
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.end_to_end.landing_files import (
     QUIET,
@@ -133,10 +139,15 @@ class Daemon:
         (request,) = self.tick("finished_runs").run_requests or []
         return request
 
-    def run(self, request: dg.RunRequest) -> dg.ExecuteInProcessResult:
+    def asked_to_report(self) -> dg.RunRequest:
+        """The report that a tick over the runs asks for."""
+        (request,) = self.tick("settled_lake").run_requests or []
+        return request
+
+    def run(self, request: dg.RunRequest, job_name: str = "reconcile") -> dg.ExecuteInProcessResult:
         """Run what was asked for; the asset job, if assets were."""
         job = self.definitions.resolve_job_def(
-            "bring_up_to_date" if request.asset_selection else "reconcile"
+            "bring_up_to_date" if request.asset_selection else job_name
         )
         if request.asset_selection:
             job = job.get_subset(
@@ -936,8 +947,10 @@ def report(
     """Report to Dagster what becomes of a run, a new one by default, without running it; its id."""
     if not run_id:
         repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("here"), "__repository__")
+        definition = daemon.definitions.resolve_job_def(job)
         run_id = daemon.instance.create_run_for_job(
-            daemon.definitions.resolve_job_def(job),
+            definition,
+            tags=dict(definition.run_tags),
             remote_job_origin=RemoteJobOrigin(repository, job),
         ).run_id
     event = dg.DagsterEvent(event_type_value=REPORTED[status].value, job_name=job)
@@ -1070,6 +1083,66 @@ def test_sensors_alone_bring_all_tables_to_what_one_run_over_all_files_gives(
     assert daemon.skips("finished_runs")
 
 
+# Reports.
+
+
+AFTER_RECONCILIATION = "A report follows the next reconciliation that succeeds."
+
+
+def test_a_report_is_written_once_when_the_run_and_its_reconciliation_have_succeeded(
+    daemon: Daemon,
+) -> None:
+    assert daemon.skips("settled_lake").startswith("No run has ended")
+    drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    assert daemon.run(daemon.asked_for_one()).success
+    assert daemon.skips("settled_lake") == AFTER_RECONCILIATION
+    assert daemon.run(daemon.asked_to_reconcile()).success
+    assert not (root_of(daemon.lake) / "reports").exists()
+    result = daemon.run(daemon.asked_to_report(), "report")
+    assert result.success
+    assert (root_of(daemon.lake) / "reports" / "latest.html").is_file()
+    for sensor in ("settled_lake", "finished_runs"):  # neither of them follows a report
+        assert daemon.skips(sensor).startswith("No run has ended")
+    (made,) = result.asset_materializations_for_node("lakehouse_report")
+    assert made.metadata["rows of customer_trusted"].value == 1
+    assert made.metadata["people who consent to research"].value == 1
+    assert made.metadata["problems"].value == 0
+    pictures = [
+        found
+        for found in made.metadata.values()
+        if isinstance(found, dg.MarkdownMetadataValue) and "](data:image/png;base64," in found.value
+    ]
+    assert len(pictures) == 4
+
+
+@pytest.mark.parametrize("status", [QUEUED, STARTED])
+def test_a_report_waits_while_a_run_that_writes_the_lake_is_waiting_or_running(
+    daemon: Daemon, status: dg.DagsterRunStatus
+) -> None:
+    other = report(daemon, status)
+    report(daemon, SUCCESS, "reconcile")
+    told = daemon.skips("settled_lake")
+    assert told == "A run is to write the lake; a report follows when all have ended."
+    report(daemon, SUCCESS, run_id=other)
+    assert daemon.skips("settled_lake") == AFTER_RECONCILIATION
+    report(daemon, SUCCESS, "reconcile")
+    assert daemon.asked_to_report()
+
+
+def test_no_report_follows_a_reconciliation_that_failed(daemon: Daemon) -> None:
+    report(daemon, SUCCESS)
+    report(daemon, FAILURE, "reconcile")
+    assert daemon.skips("settled_lake") == AFTER_RECONCILIATION
+
+
+def test_each_reconciliation_is_reported_by_a_run_key_of_its_own(daemon: Daemon) -> None:
+    report(daemon, SUCCESS, "reconcile")
+    first = daemon.asked_to_report()
+    report(daemon, SUCCESS, "report")
+    report(daemon, SUCCESS, "reconcile")
+    assert daemon.asked_to_report().run_key != first.run_key
+
+
 # Every night.
 
 
@@ -1116,7 +1189,11 @@ def test_every_night_is_once_a_day() -> None:
 
 def test_sensors_and_the_schedule_are_on_without_a_click() -> None:
     repository = defs.get_repository_def()
-    assert {sensor.name for sensor in repository.sensor_defs} == {"landing_files", "finished_runs"}
+    assert {sensor.name for sensor in repository.sensor_defs} == {
+        "landing_files",
+        "finished_runs",
+        "settled_lake",
+    }
     assert {schedule.name for schedule in repository.schedule_defs} == {"every_night"}
     assert {sensor.default_status for sensor in repository.sensor_defs} == {
         dg.DefaultSensorStatus.RUNNING
@@ -1125,10 +1202,11 @@ def test_sensors_and_the_schedule_are_on_without_a_click() -> None:
 
 
 def test_sensors_and_the_schedule_say_what_they_do() -> None:
-    for described in (landing_files, finished_runs, every_night):
+    for described in (landing_files, finished_runs, settled_lake, every_night):
         assert len(str(described.description)) > 20
 
 
 def test_sensors_start_the_jobs_that_are_the_projects() -> None:
     assert landing_files.job_name == "bring_up_to_date"
     assert finished_runs.job_name == every_night.job_name == "reconcile"
+    assert settled_lake.job_name == "report"

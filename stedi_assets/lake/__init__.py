@@ -1,12 +1,21 @@
 """Where tables live: paths, storage, and publishing whole partitions."""
 
-from stedi_assets.lake.lake import ERASURES, EXCHANGE, RECONCILED, SNAPSHOTS, Lake, open_lake
+from stedi_assets.lake.lake import (
+    ERASURES,
+    EXCHANGE,
+    RECONCILED,
+    REPORTS,
+    SNAPSHOTS,
+    Lake,
+    open_lake,
+)
 from stedi_assets.lake.storage import LocalStorage, Storage, StorageError, StoredFile
 
 __all__ = [
     "ERASURES",
     "EXCHANGE",
     "RECONCILED",
+    "REPORTS",
     "SNAPSHOTS",
     "Lake",
     "LocalStorage",

@@ -26,12 +26,16 @@ SNAPSHOTS = "snapshots"
 RECONCILED = "_reconciled.parquet"
 """The file of what the last reconciliation found right."""
 
+REPORTS = "reports"
+"""The folder of what is told of the lake, in counts alone."""
+
 _PARTITION = re.compile(rf"/{PARTITION}=(\d{{4}}-\d{{2}}-\d{{2}})/part-0\.parquet")
 
 _OWN = (
     RECONCILED,
     f"{ERASURES}/",
     f"{EXCHANGE}/",
+    f"{REPORTS}/",
     *(f"{table.path}/" for table in TABLES.values()),
 )
 """How the keys begin that only who has the lake for writing publishes. Those of landing files are

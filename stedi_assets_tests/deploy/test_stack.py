@@ -26,7 +26,7 @@ from dagster_aws.s3 import compute_log_manager
 
 from stedi_assets.catalog import glue
 from stedi_assets.job_clients import PIPES
-from stedi_assets.lake import ERASURES, SNAPSHOTS, s3
+from stedi_assets.lake import ERASURES, REPORTS, SNAPSHOTS, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
 pytestmark = pytest.mark.long
@@ -222,6 +222,7 @@ NOT_CURATED = [
     *map(objects, OTHERS),
     lake(f"{PREFIX}/{ERASURES}/20250101T000000Z-0.parquet"),
     lake(f"{PREFIX}/{ERASURES}/20250101T000000Z-0.json"),
+    lake(f"{PREFIX}/{REPORTS}/latest.html"),
     lake(f"{PREFIX}/_reconciled.parquet"),
     lake(f"{PREFIX}/stedi.duckdb"),
     lake(f"{PREFIX}/customer/curated_before/a.parquet"),
@@ -276,7 +277,8 @@ def test_a_data_scientist_lists_what_is_curated_and_snapshots_alone() -> None:
             found = allowed(s3_prefix=f"{PREFIX}/{table.path}{end}")
             assert found == [*of_any, "s3:listbucket"]
     assert allowed(s3_prefix=f"{PREFIX}/{SNAPSHOTS}/") == [*of_any, "s3:listbucket"]
-    for prefix in ("", f"{PREFIX}/", f"{PREFIX}/customer/", f"{PREFIX}/{ERASURES}/"):
+    others = (ERASURES, REPORTS, "customer")
+    for prefix in ("", f"{PREFIX}/", *(f"{PREFIX}/{folder}/" for folder in others)):
         assert allowed(s3_prefix=prefix) == of_any
     for table in OTHERS:
         assert allowed(s3_prefix=f"{PREFIX}/{table.path}/") == of_any
@@ -389,6 +391,12 @@ def test_who_keeps_the_lake_may_do_what_the_package_calls(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", KEEPERS)
+def test_who_keeps_the_lake_writes_and_reads_reports(role: str) -> None:
+    for action in ("s3:PutObject", "s3:GetObject", "s3:DeleteObject"):
+        assert rights(role).allow(action, lake(f"{PREFIX}/{REPORTS}/latest.html"))
+
+
+@pytest.mark.parametrize("role", KEEPERS)
 def test_who_keeps_the_lake_may_do_in_glue_what_the_package_calls_and_what_athena_reads(
     role: str,
 ) -> None:
@@ -440,7 +448,8 @@ def test_a_job_reads_the_lake_and_writes_tables_and_nothing_else(jobs_on: str) -
         assert may(f"{PREFIX}/{key}") == {"s3:getobject", "s3:deleteobject", *written}
     for source in Source:
         assert may(f"{PREFIX}/{source}/landing/trusted/a.json") == {"s3:getobject"}
-    assert may(f"{PREFIX}/{ERASURES}/a.parquet") == {"s3:getobject"}
+    for key in (f"{ERASURES}/a.parquet", f"{REPORTS}/latest.html"):
+        assert may(f"{PREFIX}/{key}") == {"s3:getobject"}
     assert may("other/customer/landing/a.json") == set()
     assert role.allow("s3:ListBucket", BUCKET)
     assert role.allow("s3:GetObject", "arn:aws:s3:::resultsbucket/jobs/job.py")

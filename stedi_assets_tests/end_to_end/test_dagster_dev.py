@@ -196,7 +196,7 @@ def test_the_settings_let_one_run_at_a_time_write_the_lake(home: Path) -> None:
 )
 def test_every_job_is_one_that_writes_the_lake() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
-    assert {job.name for job in jobs} == {"bring_up_to_date", "forget", "reconcile"}
+    assert {job.name for job in jobs} == {"bring_up_to_date", "forget", "reconcile", "report"}
     for job in jobs:
         assert ONE_AT_A_TIME.items() <= job.run_tags.items()
 
@@ -281,6 +281,7 @@ def test_files_become_tables_and_earlier_dates_follow_later_ones(home: Path, lak
         dev.end(signal.SIGINT)  # as Ctrl-C does
 
     assert {run.dagster_run.status for run in runs} == {dg.DagsterRunStatus.SUCCESS}
+    assert (root_of(lake) / "reports" / "latest.html").is_file()
     made = [run for run in runs if run.dagster_run.job_name == "bring_up_to_date"]
     asked = [(FIRST, FIRST), (THIRD, THIRD)]
     # A tick sees both changes, or the third date's alone, while the consent is not yet left alone;
@@ -304,17 +305,11 @@ def dates(run: dg.RunRecord) -> tuple[str, str]:
 
 
 def at_rest(runs: list[dg.RunRecord]) -> bool:
-    """Whether all runs have ended, the last of them a reconciliation after all others."""
-    last = runs[-1]
-    return (
-        all(run.dagster_run.is_finished for run in runs)
-        and last.dagster_run.job_name == "reconcile"
-        and all(
-            (run.end_time or 0) <= (last.start_time or 0)
-            for run in runs
-            if run.dagster_run.job_name != "reconcile"
-        )
-    )
+    """Whether all runs have ended, the last of them a reconciliation, and a report after it."""
+    in_order = sorted(runs, key=lambda run: run.start_time or 0)
+    return all(run.dagster_run.is_finished for run in runs) and [
+        run.dagster_run.job_name for run in in_order[-2:]
+    ] == ["reconcile", "report"]
 
 
 @pytest.mark.long

@@ -66,6 +66,7 @@ def test_no_output_and_no_event_of_any_command_names_anybody_or_tells_the_key(
         ["status", "--format", "json"],
         ["reconcile"],
         ["counts"],
+        ["report"],
         ["receipts"],
     ):
         done = stedi(messy, *arguments, **settings)
@@ -77,9 +78,12 @@ def test_no_output_and_no_event_of_any_command_names_anybody_or_tells_the_key(
     naming = named_in(root_of(messy))
     assert len(naming) > 100
     assert b"nested.person@test.com" not in naming  # it is looked for by its host:
+    reports = list(contents(root_of(messy) / "reports"))
+    assert len(reports) == 2, "one by its time, and the latest"
     said: list[tuple[AnyPath, bytes]] = [
         (Path("the terminal"), "\n".join(told).encode()),
         *contents(home),
+        *reports,
     ]
     assert sum(len(content) for _, content in said) > 100_000
     for path, content in said:
