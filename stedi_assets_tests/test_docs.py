@@ -22,17 +22,19 @@ import pytest
 from botocore import xform_name
 
 from stedi_assets import resources
+from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.cli import main
+from stedi_assets.privacy.policies import Policy
 from stedi_assets.sample_data import MANIFEST, write_sample
-from stedi_assets.tables import PARTITION, TABLES
+from stedi_assets.tables import PARTITION, TABLES, Source, Zone, landing_table
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.landing_files import customer, device, phone
 from stedi_assets_tests.end_to_end.process import AWS
 from stedi_assets_tests.pages import PAGES, ROOT, Block, Page
 
-README, CONTRIBUTING = (
+README, ARCHITECTURE, CONTRIBUTING = (
     next(page for page in PAGES if page.path.name == name)
-    for name in ("README.md", "contributing.md")
+    for name in ("README.md", "architecture.md", "contributing.md")
 )
 
 NO_AWS = "there is no AWS here; its operation and options are looked up, and test_stack.py "
@@ -419,3 +421,62 @@ def test_the_readme_leads_to_every_page_and_pages_show_every_image() -> None:
     assert (ROOT / "CHANGELOG.md").resolve() in from_readme
     shown = {(ROOT / p.path.parent / link).resolve() for p in PAGES for link in p.links}
     assert set((ROOT / "docs" / "images").glob("*")) <= shown
+
+
+# Pictures.
+
+
+def diagrams(page: Page, kind: str) -> list[str]:
+    found = [block.text for block in page.blocks if block.language == "mermaid"]
+    return [text for text in found if text.startswith(kind)]
+
+
+def test_the_readmes_picture_has_the_tables_in_their_zones_and_what_each_is_made_from() -> None:
+    (text,) = diagrams(README, "flowchart")
+    zones = dict(re.findall(r"subgraph (\w+)\n(.*?)\n    end", text, re.DOTALL))
+    assert {zone: set(names.split()) for zone, names in zones.items()} == {
+        zone: {table.name for table in TABLES.values() if table.zone is zone} for zone in Zone
+    }
+    assert set(re.findall(r"(\w+) --> (\w+)", text)) == {
+        (read, definition.table.name)
+        for definition in DEFINITIONS[Policy.REFERENCE].values()
+        for read in definition.needs
+    }
+
+
+def test_the_picture_of_the_sources_has_columns_of_the_registry_and_joins_on_them() -> None:
+    (text,) = diagrams(ARCHITECTURE, "erDiagram")
+    entities = dict(re.findall(r"(\w+) \{\n(.*?)\n    \}", text, re.DOTALL))
+    assert entities.keys() == {landing_table(source).name for source in Source}
+    columns = {
+        name: {column: kind for kind, column in re.findall(r"^ +(\w+) (\w+) \"", of, re.M)}
+        for name, of in entities.items()
+    }
+    for name, shown in columns.items():
+        assert len(shown) > 2
+        assert shown.items() <= TABLES[name].schema.items()
+    joins = re.findall(r"(\w+) \}o--o\{ (\w+) : \"(\w+)(?: = (\w+))?\"", text)
+    assert len(joins) == 3
+    for left, right, column, other in joins:
+        assert column in columns[left]
+        assert (other or column) in columns[right]
+
+
+def test_a_picture_connects_only_what_it_has_named() -> None:
+    (text,) = diagrams(ARCHITECTURE, "flowchart")
+    named = re.findall(r"^ +(\w+)[\[{]", text, re.MULTILINE)
+    edges = re.findall(r"^ +(\w+) --(?:[^>\n]+--)?> (\w+)$", text, re.MULTILINE)
+    lines = [line for line in text.splitlines()[1:] if line.strip()]
+    assert len(named) + len(edges) == len(lines)
+    assert len(set(named)) == len(named)
+    assert {end for edge in edges for end in edge} == set(named)
+
+
+def test_what_each_module_is_for_is_told_of_every_module_that_there_is() -> None:
+    section = ARCHITECTURE.text.partition("## What each module is for")[2]
+    first_cells = re.findall(r"^\| (`.+?) \|", section, re.MULTILINE)
+    told = [name for cell in first_cells for name in re.findall(r"`([\w/.]+)`", cell)]
+    package = ROOT / "stedi_assets"
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    assert sorted(told) == sorted(modules | folders)
