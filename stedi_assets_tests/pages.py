@@ -121,6 +121,7 @@ class Page:
 
 
 PAGES = [
-    Page(path.relative_to(ROOT)) for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))
+    Page(path.relative_to(ROOT))
+    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")))
 ]
-"""README, and all that is in docs."""
+"""README, the changelog, and all pages in docs."""

@@ -127,10 +127,10 @@ SUCCEEDED = "[ $? = 0 ]"
 """Also of a command whose first part fails, at which the shell would not stop."""
 
 
-def typed_in(project: Path, script: str) -> str:
+def typed_in(project: Path, *commands: str) -> str:
     """What a shell prints that stops at the first command which fails."""
     file = project.parent / "typed_in.sh"
-    file.write_text(script)
+    file.write_text("".join(f"{command}\n{SUCCEEDED}\n" for command in commands))
     programs = f"{project.parent / 'programs'}:{Path(sys.executable).parent}"
     done = subprocess.run(
         ["bash", "-e", "-v", file],
@@ -160,14 +160,25 @@ def followed(project: Path, page: Page) -> dict[str, str]:
         script: list[str] = []
         for block in (found for found in page.blocks if found.section == section):
             if block.language in {"diff", "python"}:
-                told[section] = told.get(section, "") + typed_in(project, "\n".join(script))
+                told[section] = told.get(section, "") + typed_in(project, *script)
                 script = []
                 block.applied_to(project)
             elif not block.language:
-                wanted = [command for command in block.commands if runs(block, command)]
-                script += [f"{command}\n{SUCCEEDED}" for command in wanted]
-        told[section] = told.get(section, "") + typed_in(project, "\n".join(script))
+                script += [command for command in block.commands if runs(block, command)]
+        told[section] = told.get(section, "") + typed_in(project, *script)
     return told
+
+
+@pytest.mark.parametrize("command", ["false", "false && true", "stedi fly", "exit 3"])
+def test_a_command_that_fails_is_found(command: str, project: Path) -> None:
+    with pytest.raises(AssertionError):
+        typed_in(project, "true", command, "echo what follows")
+
+
+def test_a_command_goes_on_over_lines_and_to_the_end_of_what_it_reads() -> None:
+    text = "# first\na --b \\\n    --c\nd <<'END'\ne \\\nf\nEND\n\ng  # last\n"
+    found = Block("", text, 1, "", "").commands
+    assert found == ["a --b \\\n    --c", "d <<'END'\ne \\\nf\nEND", "g  # last"]
 
 
 @pytest.mark.long
@@ -210,7 +221,8 @@ def test_who_follows_the_page_on_contributing_has_a_new_column_and_a_new_table(
     graph = json.loads((project / "stedi_assets_tests" / "graph.json").read_text())
     asset = graph["device_days_curated"]
     assert asset["deps"] == {"machine_learning_curated": "UP_TO_THIS_DATE"}
-    looked_at = json.loads(typed_in(project, f"python -c {shlex.quote(CHECKS)}").splitlines()[-1])
+    printed = typed_in(project, f"python -c {shlex.quote(CHECKS)}")
+    looked_at = json.loads(printed.splitlines()[-2])
     assert {"consent", "no_identifiers", "row_count", "schema"} < looked_at.keys()
     assert {*looked_at, "up_to_date"} == asset["checks"].keys()
     assert all(looked_at.values()), looked_at
@@ -254,8 +266,8 @@ def look(project: Path, query: str) -> list[list[int]]:
 @pytest.mark.spark
 def test_the_commands_on_spark_run(project: Path, quick_spark: dict[str, str]) -> None:
     (command,) = (c for (section, c) in NOT_RUN if section == "On Spark" and "=spark " in c)
-    settings = "".join(f"export {name}={shlex.quote(of)}\n" for name, of in quick_spark.items())
-    assert "machine_learning_curated  curated" in typed_in(project, f"{settings}{command}")
+    settings = [f"export {name}={shlex.quote(of)}" for name, of in quick_spark.items()]
+    assert "machine_learning_curated  curated" in typed_in(project, *settings, command)
 
 
 @pytest.mark.long
@@ -266,9 +278,9 @@ def test_the_readme_shows_what_the_first_command_prints(project: Path) -> None:
     ).stdout
     assert "stedi sample" in recipe
     assert recipe.endswith("stedi run\n")
-    told = typed_in(project, "export STEDI_LAKE=lake\nstedi sample\nstedi run")
+    told = typed_in(project, "export STEDI_LAKE=lake", "stedi sample", "stedi run")
     (shown,) = (b.text for b in README.blocks if b.language == "text" and "expected" in b.text)
-    assert told.endswith(f"\n\n{shown}")
+    assert f"\n\n{shown}{SUCCEEDED}\n" in told
 
 
 # What does not run here.
@@ -426,7 +438,6 @@ def test_links_and_images_of_a_page_lead_to_what_is_there(page: Page) -> None:
 def test_the_readme_leads_to_every_page_and_pages_show_every_image() -> None:
     from_readme = {(ROOT / link.partition("#")[0]).resolve() for link in README.links}
     assert {ROOT / page.path for page in PAGES} - {ROOT / README.path} <= from_readme
-    assert (ROOT / "CHANGELOG.md").resolve() in from_readme
     shown = {(ROOT / p.path.parent / link).resolve() for p in PAGES for link in p.links}
     assert set((ROOT / "docs" / "images").glob("*")) <= shown
 
