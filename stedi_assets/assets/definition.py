@@ -40,7 +40,7 @@ class Definition:
             from them: `person`, if need be with `serialnumber` or `since` (when the consent
             began, epoch milliseconds), and the date of the row that says so. A partition without
             rows of people of whom that changes stays the same. None where the whole table depends
-            on all of its input.
+            on all of its input, or on no table of every date.
     """
 
     table: Table

@@ -1,29 +1,28 @@
 """The definitions of all derived tables, by policy and name, in the order in which rows flow."""
 
 from collections.abc import Mapping
+from types import ModuleType
 
 from stedi_assets.assets import curated, strict, trusted
 from stedi_assets.assets.definition import Definition, Need
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.tables import TABLES
 
-_REFERENCE = (
-    trusted.customer_trusted,
-    trusted.accelerometer_trusted,
-    curated.customers_curated,
-    trusted.step_trainer_trusted,
-    curated.machine_learning_curated,
-)
-_STRICT = (
-    trusted.customer_trusted,
-    strict.accelerometer_trusted,
-    curated.customers_curated,
-    strict.step_trainer_trusted,
-    strict.machine_learning_curated,
-)
+
+def _of(*modules: ModuleType) -> dict[str, Definition]:
+    """The definitions in modules, of which a later one replaces those before."""
+    found = {
+        definition.table.name: definition
+        for module in modules
+        for definition in vars(module).values()
+        if isinstance(definition, Definition)
+    }
+    return {name: found[name] for name in TABLES if name in found}
+
 
 DEFINITIONS: Mapping[Policy, dict[str, Definition]] = {
-    policy: {definition.table.name: definition for definition in definitions}
-    for policy, definitions in ((Policy.REFERENCE, _REFERENCE), (Policy.STRICT, _STRICT))
+    Policy.REFERENCE: _of(trusted, curated),
+    Policy.STRICT: _of(trusted, curated, strict),
 }
 
 

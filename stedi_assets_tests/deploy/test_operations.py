@@ -4,17 +4,13 @@ import importlib
 import inspect
 import pkgutil
 import re
-import shlex
 from pathlib import Path
 
-import click
-import pytest
 import yaml
 
 import stedi_assets
 from stedi_assets import resources
 from stedi_assets.checks import checks_of, up_to_date
-from stedi_assets.cli import main
 from stedi_assets.tables import TABLES
 
 ROOT = Path(__file__).parents[2]
@@ -62,26 +58,6 @@ def test_every_setting_is_in_the_table() -> None:
 
 def _with_prefixes(found: re.Match[str]) -> str:
     return f"`{found[1]}_HOST`" + found[2].replace("`_", f"`{found[1]}_")
-
-
-def commands() -> list[str]:
-    in_blocks = "\n".join(re.findall(r"```\n(.*?)```", TEXT, re.DOTALL)).splitlines()
-    in_text = re.findall(r"`(stedi\s[^`]+)`", TEXT)
-    return [
-        command
-        for line in [*in_blocks, *(" ".join(text.split()) for text in in_text)]
-        for command in re.findall(r"(?:^|\s)(stedi (?!dagster).*)", line)
-        if command.split()[1] in main.commands or line.startswith("stedi ")
-    ]
-
-
-@pytest.mark.parametrize("command", commands())
-def test_a_command_of_stedi_is_one_that_there_is(command: str) -> None:
-    name, *arguments = shlex.split(command)[1:]
-    subcommand = main.commands[name]
-    if name == "forget" and not arguments:
-        arguments = ["ann@example.com"]
-    assert subcommand.make_context(name, arguments, parent=click.Context(main))
 
 
 def test_every_output_and_parameter_that_is_named_is_the_stacks() -> None:

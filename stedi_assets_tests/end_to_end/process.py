@@ -9,6 +9,24 @@ from pathlib import Path
 from stedi_assets.lake import Lake
 from stedi_assets_tests.storages import root_of
 
+AWS = """\
+#!{python}
+import sys
+from fnmatch import fnmatchcase
+from pathlib import Path
+import boto3
+s3, cp, recursive, folder, address, *filters = sys.argv[1:]
+assert (s3, cp, recursive) == ("s3", "cp", "--recursive")
+assert set(filters[::2]) <= {{"--exclude", "--include"}}
+bucket, _, prefix = address.removeprefix("s3://").partition("/")
+for path in Path(folder).rglob("*"):
+    name = path.relative_to(folder).as_posix()
+    said = [how for how, names in zip(filters[::2], filters[1::2]) if fnmatchcase(name, names)]
+    if path.is_file() and said[-1:] != ["--exclude"]:
+        boto3.client("s3").upload_file(str(path), bucket, f"{{prefix}}/{{name}}")
+"""
+"""What AWS's command line, which is no part of the project, does for who uploads a folder."""
+
 _STEDI = "from stedi_assets.cli import entry_point; entry_point()"
 
 

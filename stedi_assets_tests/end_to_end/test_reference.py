@@ -21,7 +21,7 @@ from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.landing_files import Record
-from stedi_assets_tests.end_to_end.process import counts, stedi, succeeded
+from stedi_assets_tests.end_to_end.process import AWS, counts, stedi, succeeded
 from stedi_assets_tests.storages import AnyPath, files_in, root_of
 
 pytestmark = pytest.mark.s3
@@ -246,21 +246,6 @@ def test_under_the_strict_policy_the_reference_files_give_what_plain_python_says
     assert warnings_told(told) == oracle.warnings(Policy.STRICT)
     assert "same_customer" not in told
 
-
-AWS = """\
-#!{python}
-import sys
-from pathlib import Path
-import boto3
-s3, cp, recursive, folder, address = sys.argv[1:]
-assert (s3, cp, recursive) == ("s3", "cp", "--recursive")
-bucket, _, prefix = address.removeprefix("s3://").partition("/")
-for path in Path(folder).rglob("*"):
-    if path.is_file():
-        key = f"{{prefix}}/{{path.relative_to(folder).as_posix()}}"
-        boto3.client("s3").upload_file(str(path), bucket, key)
-"""
-"""What AWS's command line, which is no part of the project, does for who uploads a folder."""
 
 STEDI = """\
 #!{python}
