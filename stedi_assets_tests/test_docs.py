@@ -355,7 +355,10 @@ def test_a_command_of_stedi_in_a_container_is_one_that_there_is(command: str) ->
 def is_understood(command: str) -> None:
     """Hold a command of `stedi` against what the command line takes; runs nothing."""
     _, *words = without_settings(command)
-    if words in (["--help"], ["-h"]) or not words:
+    of_all = [option for parameter in main.params for option in parameter.opts]
+    while words and words[0] in [*of_all, "--help", "-h"]:
+        words.pop(0)
+    if not words:
         return
     name, *arguments = words
     assert name in main.commands
