@@ -170,10 +170,9 @@ def up_to_date(table: Table, stale: Iterable[Stale]) -> Finding:
     whys = Counter(p.reason for p in found.values())
     return Finding(
         not found,
-        f"{len(found):,} partitions are not what they should be, by {rows:,} rows: "
-        + ", ".join(f"{why} ({count:,})" for why, count in whys.items())
-        if found
-        else "Every partition holds what the definition gives",
+        f"{len(found):,} partitions are not what they should be"
+        + (f", by {rows:,} rows: " if found else ": every one holds what the definition gives")
+        + ", ".join(f"{why} ({count:,})" for why, count in whys.items()),
         {
             day: {"missing": p.missing, "extra": p.extra, "changed": p.changed}
             for day, p in found.items()

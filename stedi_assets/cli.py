@@ -15,12 +15,12 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from stedi_assets.sample_data import MANIFEST, write_sample
-from stedi_assets.tables import TABLES, Source
+from stedi_assets.sample_data import MANIFEST
+from stedi_assets.tables import TABLES
 
 if TYPE_CHECKING:
     from stedi_assets.dates import Stretch
@@ -276,34 +276,16 @@ def ddl(database: str | None) -> None:
 def sample(customers: int, days: int, seed: int) -> None:
     """Write made-up landing files, and the counts that they must give, into an empty lake."""
     from stedi_assets.lake import open_lake
+    from stedi_assets.landing.sample import sample_into
     from stedi_assets.resources import cache_folder, lake_root
 
     with _told_without_traceback(ValueError, OSError):
         lake = open_lake(lake_root(), cache_folder())
-        manifest = _write_sample(lake, customers=customers, days=days, seed=seed)
+        manifest = sample_into(lake, customers=customers, days=days, seed=seed)
     click.echo(
         f"Wrote landing files of {customers:,} customers over {days:,} days from "
         f"{manifest['first_day']} into {lake.storage.uri()}. `stedi run` reads them."
     )
-
-
-def _write_sample(lake: Lake, **what: int) -> dict[str, Any]:
-    """Write a sample into a lake, wherever it is; returns its manifest."""
-    from stedi_assets.lake import LocalStorage
-
-    if isinstance(lake.storage, LocalStorage):
-        return write_sample(lake.storage.root, **what)
-    if any(any(lake.landing_files(source)) for source in Source):
-        raise FileExistsError(
-            f"{lake.storage.uri()} already holds landing files, and a sample does not mix with "
-            "others: choose an empty lake"
-        )
-    with lake.staging() as folder:
-        manifest = write_sample(folder, **what)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == MANIFEST):  # the manifest last
-            lake.storage.publish(path, path.relative_to(folder).as_posix())
-    return manifest
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from stedi_assets.assets.landing import LANDING
 from stedi_assets.assets.specs import derived_asset
 from stedi_assets.checks import CHECKS
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
-from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE
+from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE, SAMPLE_FILES
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.run_resources import resources
 from stedi_assets.sensors import every_night, finished_runs, landing_files
@@ -20,7 +20,7 @@ defs = dg.Definitions(
         *map(derived_asset, DEFINITIONS[Policy.REFERENCE]),
     ],
     asset_checks=CHECKS,
-    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET],
+    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET, SAMPLE_FILES],
     sensors=[landing_files, finished_runs],
     schedules=[every_night],
     resources={**resources(), IO_MANAGER_KEY: lake_io_manager},

@@ -11,6 +11,7 @@ from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
+from stedi_assets.landing.sample import sample_into
 from stedi_assets.metadata import of_partitions
 from stedi_assets.privacy.erasure import as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
@@ -178,3 +179,43 @@ def FORGET() -> None:  # noqa: N802 - a job, as the others
 )
 def RECONCILE() -> None:  # noqa: N802 - a job, as the one above
     make_again()
+
+
+class Sample(dg.Config):
+    """What to make up.
+
+    Attributes:
+        customers: how many people.
+        days: over how many ingestion dates.
+        seed: the same one gives the same files.
+    """
+
+    customers: int = 200
+    days: int = 7
+    seed: int = 1
+
+
+@dg.op
+def write_sample_files(
+    context: dg.OpExecutionContext, config: Sample, lake: dg.ResourceParam[Lake]
+) -> None:
+    """Writes made-up landing files, if there are none."""
+    try:
+        with lake.writing():
+            manifest = sample_into(lake, **config.model_dump())
+    except (FileExistsError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    context.log.info(
+        f"Wrote landing files of {config.customers:,} customers over {config.days:,} days from "
+        f"{manifest['first_day']} into {lake.storage.uri()}."
+    )
+
+
+@dg.job(
+    name="sample_files",
+    description="Writes made-up landing files, and the counts that they must give, into a lake "
+    "without landing files; into any other it writes nothing.",
+    tags=ONE_AT_A_TIME,
+)
+def SAMPLE_FILES() -> None:  # noqa: N802 - a job, as the others
+    write_sample_files()
