@@ -6,6 +6,7 @@ They report; what must not be published at all, `contract.py` stops before.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from inspect import getdoc
 from typing import Any
 
 import dagster as dg
@@ -84,7 +85,7 @@ def spec_of(key: dg.AssetCheckKey, check: Callable[[Stored], Finding]) -> dg.Ass
     return dg.AssetCheckSpec(
         key.name,
         asset=key.asset_key,
-        description=check.__doc__,
+        description=getdoc(check),  # without the indentation, which would show as code
         blocking=check is rules.rejects,
         partitions_def=DAILY,
     )

@@ -34,7 +34,7 @@ def new_home(folder: Path) -> Path:
 class DagsterDev:
     """`dagster dev` and all processes that it starts, which are one process group."""
 
-    def __init__(self, home: Path, lake: Lake) -> None:
+    def __init__(self, home: Path, lake: Lake, **more: str) -> None:
         self.home = home
         self.log = home.with_name("dagster dev.log")
         self.port = free_port()
@@ -42,6 +42,7 @@ class DagsterDev:
             "DAGSTER_HOME": str(home),
             "DAGSTER_EVENT_BATCH_SIZE": "1000",
             "STEDI_LAKE": str(root_of(lake)),
+            **more,
         }
         # A shell without a terminal has its background jobs ignore what Ctrl-C sends.
         ours = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -116,9 +117,9 @@ class DagsterDev:
 
 
 @contextmanager
-def dagster_dev(home: Path, lake: Lake) -> Iterator[DagsterDev]:
+def dagster_dev(home: Path, lake: Lake, **settings: str) -> Iterator[DagsterDev]:
     """`dagster dev` over a lake; what of it lives at the end is killed."""
-    dev = DagsterDev(home, lake)
+    dev = DagsterDev(home, lake, **settings)
     try:
         yield dev
     finally:
