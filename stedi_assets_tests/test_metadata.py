@@ -4,6 +4,7 @@ Of rows it shows some of curated tables, and none of any other.
 """
 
 import json
+import re
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from dagster._core.definitions.freshness import TimeWindowFreshnessPolicy
 
 from stedi_assets.assets.definitions import DEFINITIONS
 from stedi_assets.assets.specs import about
+from stedi_assets.checks import keys_of_checks
 from stedi_assets.definitions import defs
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake
+from stedi_assets.landing.sample import sample_into
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.publishing import Published, publish
 from stedi_assets.tables import PARTITION, TABLES, Zone
@@ -292,3 +295,17 @@ def test_what_was_published_is_the_same_after_it_was_told_as_json(
         assert bool(published.previews) == (table.zone is Zone.CURATED)
         assert bool(published.consents) == (name == "customer_landing")
         assert Published.from_json(json.loads(json.dumps(published.as_json()))) == published
+
+
+# Checks.
+
+
+def test_what_every_check_finds_is_a_sentence_with_figures(lake: Lake) -> None:
+    sample_into(lake, customers=20, days=2, seed=1)
+    result = run(lake, "2023-08-06", "2023-08-07")
+    told = [found for found in result.get_asset_check_evaluations() if found.description]
+    assert {found.asset_check_key for found in told} == keys_of_checks(TABLES)
+    for found in told:
+        sentence = found.description or ""
+        assert re.search(r"\d", sentence), (found.asset_check_key, sentence)
+        assert len(sentence.split()) > 4, (found.asset_check_key, sentence)

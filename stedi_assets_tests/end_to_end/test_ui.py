@@ -23,9 +23,9 @@ from stedi_assets_tests.browser import HEIGHT, WIDTH, Tab, chromium
 from stedi_assets_tests.end_to_end.dagster_dev import PATIENCE, ROOT, dagster_dev, new_home
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.end_to_end.test_names_nobody import named_in
-from stedi_assets_tests.storages import files_in, only_on_disk, opened
+from stedi_assets_tests.storages import files_in, opened
 
-pytestmark = [pytest.mark.long, only_on_disk("what people see is the same over S3")]
+pytestmark = pytest.mark.long
 
 IMAGES = ROOT / "docs" / "images"
 DAYS = 4
