@@ -20,7 +20,7 @@ from stedi_assets.tables import TABLES, Table
 _DAILY = dg.FreshnessPolicy.time_window(
     fail_window=timedelta(days=2, hours=2), warn_window=timedelta(days=1, hours=2)
 )
-"""A day in which a table was not made is a warning, two are an error; files may be two hours late."""
+"""A day in which a table was not made is a warning, two are an error; two hours are grace."""
 
 
 def about(table: Table) -> dict[str, Any]:
