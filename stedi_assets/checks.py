@@ -6,6 +6,7 @@ They report; what must not be published at all, `contract.py` stops before.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import date
+from inspect import getdoc
 from typing import Any
 
 import dagster as dg
@@ -84,7 +85,7 @@ def spec_of(key: dg.AssetCheckKey, check: Callable[[Stored], Finding]) -> dg.Ass
     return dg.AssetCheckSpec(
         key.name,
         asset=key.asset_key,
-        description=check.__doc__,
+        description=getdoc(check),  # without the indentation, which would show as code
         blocking=check is rules.rejects,
         partitions_def=DAILY,
     )
@@ -170,10 +171,9 @@ def up_to_date(table: Table, stale: Iterable[Stale]) -> Finding:
     whys = Counter(p.reason for p in found.values())
     return Finding(
         not found,
-        f"{len(found):,} partitions are not what they should be, by {rows:,} rows: "
-        + ", ".join(f"{why} ({count:,})" for why, count in whys.items())
-        if found
-        else "Every partition holds what the definition gives",
+        f"{len(found):,} partitions are not what they should be"
+        + (f", by {rows:,} rows: " if found else ": every one holds what the definition gives")
+        + ", ".join(f"{why} ({count:,})" for why, count in whys.items()),
         {
             day: {"missing": p.missing, "extra": p.extra, "changed": p.changed}
             for day, p in found.items()

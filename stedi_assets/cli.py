@@ -15,13 +15,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from stedi_assets.sample_data import MANIFEST, write_sample
-from stedi_assets.tables import TABLES, Source
-from stedi_assets.terminal import LOOKING, Error, bar, is_debug, tell
+from stedi_assets.sample_data import MANIFEST
+from stedi_assets.tables import TABLES
+from stedi_assets.terminal import LOOKING, bar, fail, is_debug, tell
 
 if TYPE_CHECKING:
     from stedi_assets.dates import Stretch
@@ -101,7 +101,7 @@ def run(
         if not any(landed.by_date.values()) and not any(map(lake.partitions, TABLES.values())):
             if landed.misplaced:
                 sys.exit(1)
-            raise Error(
+            fail(
                 f"there are no landing files below {lake.storage.uri()}. Put them into "
                 "customer/landing and the others, or make some up with `stedi sample`."
             )
@@ -335,7 +335,7 @@ def snapshots(subject: str | None, form: str) -> None:
                 f"{of.rows:>13,}" + (f"  {splits[of.name]}" if splits else "")
             )
     if others:
-        raise Error(
+        fail(
             f"{others:,} snapshots were made with another pseudonym key, so nobody can say whether "
             "they held the person. Set STEDI_PSEUDONYM_KEY to that key."
         )
@@ -403,7 +403,7 @@ def ddl(database: str | None) -> None:
     with _told_without_traceback(ValueError, StorageError):
         storage, first = open_lake(lake_root(), cache_folder()).storage, start_date()
     if isinstance(storage, LocalStorage):
-        raise Error(
+        fail(
             f"Athena reads no local folder, and the lake is {storage.uri()}. Set STEDI_LAKE to "
             "s3://bucket/prefix, where the tables are or will be."
         )
@@ -423,34 +423,16 @@ def sample(customers: int, days: int, seed: int) -> None:
     stedi sample --customers 1000 --days 30
     """
     from stedi_assets.lake import open_lake
+    from stedi_assets.landing.sample import sample_into
     from stedi_assets.resources import cache_folder, lake_root
 
     with _told_without_traceback(ValueError, OSError):
         lake = open_lake(lake_root(), cache_folder())
-        manifest = _write_sample(lake, customers=customers, days=days, seed=seed)
+        manifest = sample_into(lake, customers=customers, days=days, seed=seed)
     tell(
         f"Wrote landing files of {customers:,} customers over {days:,} days from "
         f"{manifest['first_day']} into {lake.storage.uri()}. `stedi run` reads them."
     )
-
-
-def _write_sample(lake: Lake, **what: int) -> dict[str, Any]:
-    """Write a sample into a lake, wherever it is; returns its manifest."""
-    from stedi_assets.lake import LocalStorage
-
-    if isinstance(lake.storage, LocalStorage):
-        return write_sample(lake.storage.root, **what)
-    if any(any(lake.landing_files(source)) for source in Source):
-        raise FileExistsError(
-            f"{lake.storage.uri()} already holds landing files, and a sample does not mix with "
-            "others: choose an empty lake"
-        )
-    with lake.staging() as folder:
-        manifest = write_sample(folder, **what)
-        files = [path for path in folder.rglob("*") if path.is_file()]
-        for path in sorted(files, key=lambda path: path.name == MANIFEST):  # the manifest last
-            lake.storage.publish(path, path.relative_to(folder).as_posix())
-    return manifest
 
 
 @contextmanager
@@ -461,7 +443,7 @@ def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
     except errors as error:
         if is_debug():
             raise
-        raise Error(str(error)) from error
+        fail(str(error))
 
 
 @contextmanager
@@ -485,7 +467,7 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
             engines()
             lake = open_lake(lake_root(), cache_folder())
         if not lake.storage.exists():
-            raise Error(
+            fail(
                 f"there is no lake at {lake.storage.uri()}. Set STEDI_LAKE to the folder that "
                 "holds customer/landing and the others, or make one up with `stedi sample`."
             )
@@ -628,7 +610,7 @@ def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
         partitions = stored_partitions(lake, engine, table)
         for day, file in lake.partitions(table).items():
             if day not in partitions:
-                raise Error(
+                fail(
                     f"a partition is damaged: {lake.storage.uri(file.key)}. "
                     "`stedi run` makes it again."
                 )

@@ -10,7 +10,7 @@ from stedi_assets.assets.report import lakehouse_report
 from stedi_assets.assets.specs import derived_asset
 from stedi_assets.checks import CHECKS
 from stedi_assets.io_manager import IO_MANAGER_KEY, lake_io_manager
-from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE, REPORT
+from stedi_assets.jobs import BRING_UP_TO_DATE, FORGET, RECONCILE, REPORT, SAMPLE_FILES
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.run_resources import resources
 from stedi_assets.sensors import every_night, finished_runs, landing_files, settled_lake
@@ -22,7 +22,7 @@ defs = dg.Definitions(
         lakehouse_report,
     ],
     asset_checks=CHECKS,
-    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET, REPORT],
+    jobs=[BRING_UP_TO_DATE, RECONCILE, FORGET, REPORT, SAMPLE_FILES],
     sensors=[landing_files, finished_runs, settled_lake],
     schedules=[every_night],
     resources={**resources(), IO_MANAGER_KEY: lake_io_manager},

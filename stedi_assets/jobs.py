@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from stedi_assets.assets.definitions import needs_of
 from stedi_assets.assets.report import lakehouse_report
@@ -12,6 +13,7 @@ from stedi_assets.catalog.catalog import Catalog
 from stedi_assets.checks import UP_TO_DATE, evaluations, up_to_date_evaluations
 from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
+from stedi_assets.landing.sample import sample_into
 from stedi_assets.metadata import of_partitions
 from stedi_assets.privacy.erasure import as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
@@ -61,22 +63,24 @@ def tables_after(sources: Iterable[Source]) -> list[str]:
 
 
 class What(dg.Config):
-    """What to reconcile.
+    """What to reconcile."""
 
-    Attributes:
-        everything: whether to read the rows of all partitions, or only those of files that changed
-            since the last time.
-        first: the first ingestion date to put right, YYYY-MM-DD; all without it.
-        last: the last one.
-        tables: the names of the tables to put right; all without it.
-        unsettled: whether to read landing files that may still be written to.
-    """
-
-    everything: bool = True
-    first: str | None = None
-    last: str | None = None
-    tables: list[str] | None = None
-    unsettled: bool = False
+    everything: bool = Field(
+        default=True,
+        description="Whether to read the rows of all partitions, or only those of files that "
+        "changed since the last time.",
+    )
+    first: str | None = Field(
+        default=None,
+        description="The first ingestion date to put right, YYYY-MM-DD; all without it.",
+    )
+    last: str | None = Field(default=None, description="The last one.")
+    tables: list[str] | None = Field(
+        default=None, description="The names of the tables to put right; all without it."
+    )
+    unsettled: bool = Field(
+        default=False, description="Whether to read landing files that may still be written to."
+    )
 
     def has(self, stale: Stale) -> bool:
         """Whether a partition is to be put right."""
@@ -129,17 +133,15 @@ def _make_again(
 
 
 class Whom(dg.Config):
-    """Whom to erase. The email stays in this configuration alone.
+    """Whom to erase. The email stays in this configuration alone."""
 
-    Attributes:
-        email: of the person.
-        asked_by: who asks for it; stands in the receipt, and must not name the person.
-        dry_run: whether to tell what would be erased, and change nothing.
-    """
-
-    email: str
-    asked_by: str
-    dry_run: bool = False
+    email: str = Field(description="Of the person.")
+    asked_by: str = Field(
+        description="Who asks for it; stands in the receipt, and must not name the person."
+    )
+    dry_run: bool = Field(
+        default=False, description="Whether to tell what would be erased, and change nothing."
+    )
 
 
 @dg.op(tags={"kind": "duckdb"})
@@ -188,3 +190,37 @@ def FORGET() -> None:  # noqa: N802 - a job, as the others
 )
 def RECONCILE() -> None:  # noqa: N802 - a job, as the one above
     make_again()
+
+
+class Sample(dg.Config):
+    """What to make up."""
+
+    customers: int = Field(default=200, description="How many people.")
+    days: int = Field(default=7, description="Over how many ingestion dates.")
+    seed: int = Field(default=1, description="The same one gives the same files.")
+
+
+@dg.op
+def write_sample_files(
+    context: dg.OpExecutionContext, config: Sample, lake: dg.ResourceParam[Lake]
+) -> None:
+    """Writes made-up landing files, if there are none."""
+    try:
+        with lake.writing():
+            manifest = sample_into(lake, **config.model_dump())
+    except (FileExistsError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    context.log.info(
+        f"Wrote landing files of {config.customers:,} customers over {config.days:,} days from "
+        f"{manifest['first_day']} into {lake.storage.uri()}."
+    )
+
+
+@dg.job(
+    name="sample_files",
+    description="Writes made-up landing files, and the counts that they must give, into a lake "
+    "without landing files; into any other it writes nothing.",
+    tags=ONE_AT_A_TIME,
+)
+def SAMPLE_FILES() -> None:  # noqa: N802 - a job, as the others
+    write_sample_files()

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from itertools import accumulate
 from pathlib import Path
@@ -123,6 +124,7 @@ def make_landing(
         days: the partitions to make; they are empty where there are no files.
         landed: the source's landing files by date.
     """
+    began = time.monotonic()
     files = {day: landed.get(day, []) for day in days}
     stamps = landing_stamps(engine, source, files)
     out = kept_out(lake, engine)
@@ -136,10 +138,10 @@ def make_landing(
         }
         rows, rejects = read_days(engine, source, wanted, out)
     sql = reading_sql(engine, source)
-    return (
-        engine.sealed(landing_table(source), rows, stamps, sql),
-        engine.sealed(rejects_table(source), rejects, stamps, sql),
-    )
+    of_rejects = engine.sealed(rejects_table(source), rejects, stamps, sql)
+    counts = {day: content.rows for day, content in of_rejects.contents.items()}
+    of_rows = engine.sealed(landing_table(source), rows, stamps, sql)
+    return replace(of_rows, began=began, rejects=counts), replace(of_rejects, began=began)
 
 
 class Stamp(NamedTuple):
@@ -333,6 +335,7 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
         stored: the table's partitions. Of a restated table, those whose rows are others now are
             made as well.
     """
+    began = time.monotonic()
     engine, table = upstream.engine, upstream.definition.table
     sql = engine.sql(rows)
     written = {*days, *stored, *upstream.dates()} if table.restated else days
@@ -349,7 +352,7 @@ def make(upstream: Upstream, rows: ir.Table, days: Collection[date], stored: Par
         for portion in _portions(upstream, set(days) - alone):
             upstream.bind_readings(portion)
             files |= engine.write(table, rows, portion, stamps)
-    return engine.sealed(table, files, stamps, sql)
+    return replace(engine.sealed(table, files, stamps, sql), began=began)
 
 
 def _alone(upstream: Upstream, days: Collection[date]) -> set[date]:

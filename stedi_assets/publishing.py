@@ -6,11 +6,13 @@ The same for runs in this process and for jobs on a cluster, which Dagster is on
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import ibis.expr.types as ir
@@ -18,15 +20,18 @@ import ibis.expr.types as ir
 from stedi_assets import contract
 from stedi_assets.assets.definition import Definition
 from stedi_assets.assets.definitions import DEFINITIONS
-from stedi_assets.engines.duckdb import DuckDBEngine, FileStatistics, Staged
+from stedi_assets.engines.duckdb import DuckDBEngine, FileStatistics, Staged, file_names
 from stedi_assets.lake import Lake
 from stedi_assets.landing.reader import reading_sql
 from stedi_assets.making import Partition, Upstream, make
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.remembered import Remembered
-from stedi_assets.tables import TABLES, Table
+from stedi_assets.tables import TABLES, Personal, Source, Table, Zone, landing_table
 
 _AT_ONCE = 8
+
+_PREVIEWED = 31
+"""Of how many partitions that are made together, the latest, first rows are shown."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,19 @@ class Published:
         statistics: what the footer of each file says.
         sizes: of the files, in bytes.
         sql: the query that made them.
+        seconds: how long all of them together took, from the first file read.
+        rejects: see `Staged`.
+        consents: the share of a partition's customer records that consent to research.
+        previews: first rows of the latest partitions, of curated tables alone.
     """
 
     statistics: Mapping[date, FileStatistics]
     sizes: Mapping[date, int]
     sql: str
+    seconds: float
+    rejects: Mapping[date, int]
+    consents: Mapping[date, float]
+    previews: Mapping[date, list[dict[str, Any]]]
 
     def as_json(self) -> dict[str, Any]:
         """For another process; `from_json` makes it of that again."""
@@ -49,6 +62,10 @@ class Published:
             "statistics": {str(day): asdict(found) for day, found in self.statistics.items()},
             "sizes": {str(day): size for day, size in self.sizes.items()},
             "sql": self.sql,
+            "seconds": self.seconds,
+            "rejects": {str(day): count for day, count in self.rejects.items()},
+            "consents": {str(day): share for day, share in self.consents.items()},
+            "previews": {str(day): rows for day, rows in self.previews.items()},
         }
 
     @classmethod
@@ -61,6 +78,10 @@ class Published:
             },
             {date.fromisoformat(day): size for day, size in told["sizes"].items()},
             told["sql"],
+            told["seconds"],
+            {date.fromisoformat(day): count for day, count in told["rejects"].items()},
+            {date.fromisoformat(day): share for day, share in told["consents"].items()},
+            {date.fromisoformat(day): rows for day, rows in told["previews"].items()},
         )
 
 
@@ -89,13 +110,47 @@ def publish(lake: Lake, engine: DuckDBEngine, table: Table, staged: Staged) -> P
     statistics = engine.statistics(table, staged.files)
     contract.verify(engine, table, staged.files, statistics)
     sizes = {day: file.stat().st_size for day, file in staged.files.items()}
+    consents = _consents(engine, table, staged.files)
+    previews = _previews(engine, table, staged.files)
 
     def publish_one(day: date) -> None:
         lake.publish(table, day, staged.files[day], staged.noted(day).as_notes())
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # each waits for the disk, or for the network
         list(pool.map(publish_one, staged.files))
-    return Published(statistics, sizes, staged.sql)
+    seconds = time.monotonic() - staged.began
+    return Published(statistics, sizes, staged.sql, seconds, staged.rejects, consents, previews)
+
+
+def _consents(engine: DuckDBEngine, table: Table, files: Mapping[date, Path]) -> dict[date, float]:
+    """The share of the records in customer_landing's files that consent; none where none are."""
+    if table != landing_table(Source.CUSTOMER) or not files:
+        return {}
+    found = engine.connection.execute(
+        "SELECT filename, avg((coalesce(sharewithresearchasofdate, 0) <> 0)::INTEGER) "
+        "FROM read_parquet($files, filename = true) GROUP BY filename",
+        {"files": file_names(files.values())},
+    ).fetchall()
+    shares = dict(found)
+    return {day: shares[str(path)] for day, path in files.items() if str(path) in shares}
+
+
+def _previews(
+    engine: DuckDBEngine, table: Table, files: Mapping[date, Path]
+) -> dict[date, list[dict[str, Any]]]:
+    """Ten rows of each of the latest files of a curated table, where nothing names a person.
+
+    Pseudonyms are cut to their first digits: Dagster keeps what it is told, also of somebody who
+    is erased from the lake.
+    """
+    if table.zone is not Zone.CURATED:
+        return {}
+    latest = {day: files[day] for day in sorted(files)[-_PREVIEWED:]}
+    cut = [column.name for column in table.columns if column.personal is Personal.PSEUDONYM]
+    return {
+        day: [row | {name: f"{row[name][:4]}…" for name in cut} for row in rows]
+        for day, rows in engine.first_rows(table, latest, 10).items()
+    }
 
 
 class Maker:

@@ -54,6 +54,11 @@ def athena_workgroup() -> str | None:
     return os.environ.get("STEDI_ATHENA_WORKGROUP") or None
 
 
+def code_url() -> str | None:
+    """Where the repository of what runs can be read in a browser: `STEDI_CODE_URL`."""
+    return os.environ.get("STEDI_CODE_URL") or None
+
+
 def start_date() -> date:
     """The first partition: `STEDI_START_DATE`, by default 2022-01-01.
 

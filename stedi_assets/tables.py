@@ -108,6 +108,8 @@ class Table:
         restated: whether new records change earlier partitions in the very run that brings them.
         in_order: whether rows come in an order by which readers can leave out most of a file, and
             so are not sorted: of the landing files, or of the sorted readings that are joined.
+        grows_daily: whether new rows are due every day: people walk every day, and need not
+            register.
     """
 
     name: str
@@ -123,6 +125,7 @@ class Table:
     subjects: tuple[str, ...] = ()
     restated: bool = False
     in_order: bool = False
+    grows_daily: bool = False
 
     @property
     def path(self) -> str:
@@ -346,6 +349,7 @@ TABLES: dict[str, Table] = {
             event_time="timestamp",
             in_order=True,
             subjects=("user",),
+            grows_daily=True,
         ),
         Table(
             "step_trainer_landing",
@@ -358,6 +362,7 @@ TABLES: dict[str, Table] = {
             event_time="sensorreadingtime",
             in_order=True,
             subjects=("serialnumber",),
+            grows_daily=True,
         ),
         Table(
             "customer_trusted",
@@ -384,6 +389,7 @@ TABLES: dict[str, Table] = {
             event_time="timestamp",
             filters="accelerometer_landing",
             subjects=("user",),
+            grows_daily=True,
         ),
         Table(
             "customers_curated",
@@ -424,6 +430,7 @@ TABLES: dict[str, Table] = {
             event_time="sensorreadingtime",
             filters="step_trainer_landing",
             subjects=("serialnumber",),
+            grows_daily=True,
         ),
         Table(
             "machine_learning_curated",
@@ -447,6 +454,7 @@ TABLES: dict[str, Table] = {
             event_time="sensorreadingtime",
             in_order=True,
             subjects=("subject_id", "device_id"),
+            grows_daily=True,
         ),
         _rejects(Source.CUSTOMER, _WEBSITE),
         _rejects(Source.ACCELEROMETER, _MOBILE),

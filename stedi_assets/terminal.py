@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -22,28 +22,25 @@ _WARNS = re.compile(r"^( *)(error|warning)(?=: )", re.IGNORECASE)
 _COLOURS = {"error": "red", "warning": "yellow"}
 
 
-class Error(click.ClickException):
-    """An error that says all there is to say."""
-
-    def show(self, file: IO[Any] | None = None) -> None:
-        """Print it."""
-        tell(f"Error: {self.format_message()}", err=True, color=self.show_color)
-
-
-def tell(line: str = "", *, err: bool = False, color: bool | None = None) -> None:
+def tell(line: str = "", *, err: bool = False) -> None:
     """Print a line; a word that warns, at its beginning, is coloured.
 
     Args:
         line: plain text.
         err: whether it belongs on stderr.
-        color: whether to colour; as Click has it, without.
     """
 
     def coloured(found: re.Match[str]) -> str:
         return found[1] + click.style(found[2], fg=_COLOURS[found[2].lower()], bold=True)
 
     # By itself Click would print past what a bar puts in the streams' place.
-    click.echo(_WARNS.sub(coloured, line), file=sys.stderr if err else sys.stdout, color=color)
+    click.echo(_WARNS.sub(coloured, line), file=sys.stderr if err else sys.stdout)
+
+
+def fail(why: str) -> NoReturn:
+    """End with an error that says all there is to say."""
+    tell(f"Error: {why}", err=True)
+    sys.exit(1)
 
 
 def is_debug() -> bool:

@@ -546,7 +546,9 @@ def test_a_table_without_stale_partitions_is_up_to_date() -> None:
     others = [Stale(TABLES["customer_trusted"], SIXTH, "missing", 1, 0, 0)]
     finding = up_to_date(TABLES["customers_curated"], others)
     assert finding.passed
-    assert finding.sentence == "Every partition holds what the definition gives"
+    assert finding.sentence == (
+        "0 partitions are not what they should be: every one holds what the definition gives"
+    )
     assert finding.figures == {}
 
 

@@ -1,12 +1,30 @@
-"""What jobs are asked for: which tables hang on a source, and what a reconciliation puts right."""
+"""What jobs are asked for: which tables hang on a source, what a reconciliation puts right.
+
+What the other jobs do: `test_reconcile.py`, `end_to_end/test_forget.py`.
+"""
 
 from datetime import date
+from pathlib import Path
+from typing import Any
 
+import dagster as dg
 import pytest
 
-from stedi_assets.jobs import What, tables_after
+from stedi_assets.definitions import defs
+from stedi_assets.jobs import SAMPLE_FILES, What, tables_after
+from stedi_assets.lake import Lake
 from stedi_assets.reconcile import Stale
+from stedi_assets.sample_data import write_sample
 from stedi_assets.tables import TABLES, Source
+from stedi_assets_tests.end_to_end.landing_files import (
+    QUIET,
+    customer,
+    device,
+    land,
+    phone,
+    resources_of,
+)
+from stedi_assets_tests.storages import AnyPath, root_of
 
 CUSTOMER, ACCELEROMETER, STEP_TRAINER = Source
 AFTER_READINGS = ["machine_learning_curated", "step_trainer_trusted"]
@@ -102,3 +120,74 @@ def test_dates_and_tables_limit_it_together() -> None:
         if what.has(stale(name, day))
     ]
     assert found == [("customer_trusted", 2)]
+
+
+@pytest.mark.filterwarnings(
+    # Dagster says so of itself, whenever it gives the job of a sensor its resources.
+    "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning"
+)
+def test_every_job_says_what_it_does() -> None:
+    jobs = {job.name: job.description for job in defs.resolve_all_job_defs()}
+    for name in ("bring_up_to_date", "reconcile", "forget", "sample_files"):
+        assert len(jobs[name] or "") > 40
+
+
+def write_sample_files(lake: Lake, **config: int) -> dg.ExecuteInProcessResult:
+    here = dg.Definitions(jobs=[SAMPLE_FILES], resources=resources_of(root_of(lake)))
+    return here.resolve_job_def(SAMPLE_FILES.name).execute_in_process(
+        run_config={**QUIET, "ops": {"write_sample_files": {"config": config}}},
+        raise_on_error=False,
+    )
+
+
+def contents(root: AnyPath) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in root.rglob("*")
+        if path.is_file() and not path.name.startswith((".", "_"))
+    }
+
+
+def why_it_failed(result: dg.ExecuteInProcessResult) -> str:
+    (failure,) = result.get_step_failure_events()
+    return str(failure.step_failure_data.error_display_string)
+
+
+@pytest.mark.s3
+def test_the_job_writes_the_same_sample_as_everybody_and_not_twice(
+    lake: Lake, tmp_path: Path
+) -> None:
+    what = {"customers": 3, "days": 2, "seed": 5}
+    write_sample(tmp_path / "beside", **what)
+    assert write_sample_files(lake, **what).success
+    before = contents(root_of(lake))
+    assert before == contents(tmp_path / "beside")
+    again = write_sample_files(lake)
+    assert not again.success
+    assert "and a sample does not mix with others: choose an empty lake" in why_it_failed(again)
+    assert contents(root_of(lake)) == before
+
+
+@pytest.mark.s3
+@pytest.mark.parametrize(
+    ("source", "record"),
+    [
+        ("customer", customer("ann@test.com", "s")),
+        ("accelerometer", phone("ann@test.com", 1)),
+        ("step_trainer", device(1, "s")),
+    ],
+)
+def test_the_job_writes_nothing_beside_anybodys_landing_file(
+    lake: Lake, source: str, record: dict[str, Any]
+) -> None:
+    land(lake, source, "2023-08-06", record)
+    before = contents(root_of(lake))
+    assert not write_sample_files(lake).success
+    assert contents(root_of(lake)) == before
+
+
+@pytest.mark.parametrize("name", ["customers", "days"])
+def test_the_job_says_that_a_sample_of_nothing_is_none(lake: Lake, name: str) -> None:
+    result = write_sample_files(lake, **{name: 0})
+    assert f"{name} must be at least 1, not 0" in why_it_failed(result)
+    assert contents(root_of(lake)) == {}

@@ -20,9 +20,9 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from stedi_assets.lake import open_lake
 from stedi_assets.run_launcher import PROCESS
+from stedi_assets_tests.end_to_end.dagster_dev import free_port
 from stedi_assets_tests.end_to_end.landing_files import customer, land
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
-from stedi_assets_tests.end_to_end.test_dagster_dev import free_port
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -10,22 +11,36 @@ import ibis.expr.types as ir
 from stedi_assets.assets.by_jobs import made_by_job
 from stedi_assets.assets.definitions import DEFINITIONS, needs_of
 from stedi_assets.io_manager import IO_MANAGER_KEY
-from stedi_assets.metadata import column_schema
+from stedi_assets.metadata import code_of, column_schema
 from stedi_assets.partitions import DAILY, MAPPINGS, SINGLE_RUN
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.resources import JOBS, engines
+from stedi_assets.resources import JOBS, code_url, engines, lake_root, policy
 from stedi_assets.tables import TABLES, Table
+
+_DAILY = dg.FreshnessPolicy.time_window(
+    fail_window=timedelta(days=2, hours=2), warn_window=timedelta(days=1, hours=2)
+)
+"""A day in which a table was not made is a warning, two are an error; two hours are grace."""
 
 
 def about(table: Table) -> dict[str, Any]:
     """What an asset and an output of a multi-asset are told alike."""
+    kinds = {engines()[table.name].removesuffix("-serverless"), "parquet"}
+    identifies = any(column.personal.identifies for column in table.columns)
     return {
         "group_name": table.zone.value,
         "description": table.description,
         "owners": [table.owner],
-        "kinds": {engines()[table.name].removesuffix("-serverless"), "parquet"},
-        "tags": {"source": table.source.value},
-        "metadata": {"dagster/column_schema": column_schema(table)},
+        "kinds": kinds | {"s3"} if lake_root().startswith("s3://") else kinds,
+        "tags": {
+            "source": table.source.value,
+            "personal_data": "names_people" if identifies else "pseudonyms",
+        },
+        "metadata": {
+            "dagster/column_schema": column_schema(table),
+            "dagster/code_references": code_of(table, policy(), code_url()),
+        },
+        "freshness_policy": _DAILY if table.grows_daily else None,
         "io_manager_key": IO_MANAGER_KEY,
     }
 

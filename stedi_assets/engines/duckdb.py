@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, field, replace
 from datetime import date
 from pathlib import Path
 from queue import SimpleQueue
@@ -117,12 +118,16 @@ class Staged:
         contents: what each file holds.
         stamps: what each file was made from.
         sql: the query that made them.
+        began: when making them began, by `time.monotonic`.
+        rejects: how many records of each could not be read, where it is landing files that were.
     """
 
     files: Mapping[date, Path]
     contents: Mapping[date, Content]
     stamps: Mapping[date, str]
     sql: str
+    began: float = field(default_factory=time.monotonic, compare=False)
+    rejects: Mapping[date, int] = field(default_factory=dict)
 
     def noted(self, day: date) -> Noted:
         """What the file of a day says of itself."""
@@ -130,11 +135,11 @@ class Staged:
 
     def only(self, days: Collection[date]) -> Staged:
         """The files of some of the dates."""
-        return Staged(
-            {day: self.files[day] for day in days},
-            {day: self.contents[day] for day in days},
-            {day: self.stamps[day] for day in days},
-            self.sql,
+        return replace(
+            self,
+            files={day: self.files[day] for day in days},
+            contents={day: self.contents[day] for day in days},
+            stamps={day: self.stamps[day] for day in days},
         )
 
 
@@ -487,6 +492,24 @@ class DuckDBEngine:
         return {
             day: _statistics(types[name], columns.get(name, []), table.event_time)
             for day, name in ((day, str(path)) for day, path in files.items())
+        }
+
+    def first_rows(
+        self, table: Table, files: Mapping[date, Path], count: int
+    ) -> dict[date, list[dict[str, Any]]]:
+        """The rows with which partitions begin, by date; of a date without rows, none."""
+        if not files:
+            return {}
+        rows = self._by_file(
+            f"SELECT filename, {_list(table.column_names)} FROM read_parquet($files, "
+            f"filename = true, file_row_number = true) WHERE file_row_number < {count} "
+            "ORDER BY filename, file_row_number",
+            file_names(files.values()),
+        )
+        return {
+            day: [dict(zip(table.column_names, row, strict=True)) for row in rows[str(path)]]
+            for day, path in files.items()
+            if str(path) in rows
         }
 
     def notes(self, files: Mapping[date, Path]) -> dict[date, dict[str, str]]:

@@ -28,8 +28,8 @@ from stedi_assets.sample_data import write_sample
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.deploy.postgres import postgres, rows
+from stedi_assets_tests.end_to_end.dagster_dev import free_port
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
-from stedi_assets_tests.end_to_end.test_dagster_dev import free_port
 from stedi_assets_tests.test_event_log import DAYS, LOOKED_AT, looked_at_each_date, run_days
 
 pytestmark = pytest.mark.long

@@ -6,14 +6,7 @@ files that are dropped, replaced and deleted while it runs.
 
 import os
 import re
-import shutil
 import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,6 +18,7 @@ from stedi_assets.definitions import defs
 from stedi_assets.jobs import ONE_AT_A_TIME
 from stedi_assets.lake import Lake
 from stedi_assets.tables import TABLES
+from stedi_assets_tests.end_to_end.dagster_dev import STARTED, dagster_dev, new_home
 from stedi_assets_tests.end_to_end.landing_files import (
     counts_by_date,
     customer,
@@ -38,122 +32,13 @@ from stedi_assets_tests.storages import AnyPath, root_of
 
 pytestmark = [pytest.mark.long, pytest.mark.s3]
 
-ROOT = Path(__file__).parents[2]
-PATIENCE = 150
-"""How many seconds to wait for what should come; twenty are usual, on a machine at leisure."""
-
-STARTED = dg.DagsterRunStatus.STARTED
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A Dagster home with the project's settings and nothing else."""
-    folder = tmp_path / "home"
-    folder.mkdir()
-    shutil.copy(ROOT / "dagster_home" / "dagster.yaml", folder)
+    folder = new_home(tmp_path / "home")
     monkeypatch.setenv("DAGSTER_HOME", str(folder))
     return folder
-
-
-class DagsterDev:
-    """`dagster dev` and all processes that it starts, which are one process group."""
-
-    def __init__(self, home: Path, lake: Lake) -> None:
-        self.home = home
-        self.log = home.with_name("dagster dev.log")
-        settings = {
-            "DAGSTER_HOME": str(home),
-            "DAGSTER_EVENT_BATCH_SIZE": "1000",
-            "STEDI_LAKE": str(root_of(lake)),
-        }
-        # A shell without a terminal has its background jobs ignore what Ctrl-C sends.
-        ours = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            with self.log.open("a") as log:
-                self.process = subprocess.Popen(
-                    [sys.executable, "-m", "dagster", "dev", "--port", str(free_port())],
-                    cwd=ROOT,  # where its workspace.yaml is
-                    env={**os.environ, **settings},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-        finally:
-            signal.signal(signal.SIGINT, ours)
-
-    def end(self, by: signal.Signals) -> None:
-        """Send all of its processes a signal, and wait for each of them to be gone.
-
-        Raises:
-            AssertionError: some live on.
-        """
-        os.killpg(self.process.pid, by)
-        self.process.wait(PATIENCE)
-        until = time.monotonic() + PATIENCE
-        while living := self.processes():
-            assert time.monotonic() < until, f"these live on: {living}"
-            time.sleep(0.5)
-
-    def processes(self) -> list[str]:
-        """Those of its processes that live."""
-        listed = subprocess.run(
-            ["ps", "-A", "-o", "pgid=,stat=,args="], capture_output=True, text=True, check=True
-        )
-        fields = (line.split(maxsplit=2) for line in listed.stdout.splitlines())
-        return [
-            arguments
-            for group, state, arguments in fields
-            if int(group) == self.process.pid and not state.startswith("Z")
-        ]
-
-    def told(self) -> str:
-        """What it wrote to the terminal."""
-        return self.log.read_text()
-
-    def runs(self, *statuses: dg.DagsterRunStatus) -> list[dg.RunRecord]:
-        """The runs in its Dagster home, oldest first."""
-        with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            wanted = dg.RunsFilter(statuses=statuses) if statuses else None
-            return list(instance.get_run_records(wanted, ascending=True))
-
-    def health(self) -> WorkerStatus:
-        """Whether Dagster finds the process of the run that has started."""
-        with dg.DagsterInstance.from_config(str(self.home)) as instance:
-            (run,) = instance.get_runs(dg.RunsFilter(statuses=[STARTED]))
-            return instance.run_launcher.check_run_worker_health(run).status
-
-    def wait_until(self, what: str, came: Callable[[], bool]) -> None:
-        """Wait for something to come about.
-
-        Raises:
-            AssertionError: it does not, or `dagster dev` ends before.
-        """
-        until = time.monotonic() + PATIENCE
-        while not came():
-            ended = self.process.poll() is not None
-            assert not ended, f"dagster dev ended before {what}:\n{self.told()[-9000:]}"
-            late = time.monotonic() > until
-            assert not late, f"not {what} within {PATIENCE} seconds:\n{self.told()[-9000:]}"
-            time.sleep(0.5)
-
-
-@contextmanager
-def dagster_dev(home: Path, lake: Lake) -> Iterator[DagsterDev]:
-    """`dagster dev` over a lake; what of it lives at the end is killed."""
-    dev = DagsterDev(home, lake)
-    try:
-        yield dev
-    finally:
-        if dev.processes():
-            dev.end(signal.SIGKILL)
-
-
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def leave_alone(*paths: AnyPath) -> None:
@@ -196,7 +81,8 @@ def test_the_settings_let_one_run_at_a_time_write_the_lake(home: Path) -> None:
 )
 def test_every_job_is_one_that_writes_the_lake() -> None:
     jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
-    assert {job.name for job in jobs} == {"bring_up_to_date", "forget", "reconcile", "report"}
+    names = {"bring_up_to_date", "forget", "reconcile", "report", "sample_files"}
+    assert {job.name for job in jobs} == names
     for job in jobs:
         assert ONE_AT_A_TIME.items() <= job.run_tags.items()
 
