@@ -7,10 +7,11 @@ export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
 .PHONY: run test test-long test-spark test-s3 lint dev bench lock clean
 
-run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts
+run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts, the report
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
 		test -n "$$(find "$${STEDI_LAKE:-lake}"/*/landing -type f 2>/dev/null | head -1)" || $(BIN)/stedi sample;; esac
 	$(BIN)/stedi run
+	$(BIN)/stedi report
 
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
 	$(BIN)/pytest -n auto -m "not long and not spark"

@@ -272,15 +272,19 @@ def test_the_commands_on_spark_run(project: Path, quick_spark: dict[str, str]) -
 
 @pytest.mark.long
 def test_the_readme_shows_what_the_first_command_prints(project: Path) -> None:
-    """`make run` writes a sample into an empty lake and makes the tables."""
+    """`make run` writes a sample into an empty lake, makes the tables and reports."""
     recipe = subprocess.run(
         ["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert "stedi sample" in recipe
-    assert recipe.endswith("stedi run\n")
-    told = typed_in(project, "export STEDI_LAKE=lake", "stedi sample", "stedi run")
+    assert [line.rpartition("/")[2] for line in recipe.splitlines()[-2:]] == [
+        "stedi run",
+        "stedi report",
+    ]
+    told = typed_in(project, "export STEDI_LAKE=lake", "stedi sample", "stedi run", "stedi report")
     (shown,) = (b.text for b in README.blocks if b.language == "text" and "expected" in b.text)
     assert f"\n\n{shown}{SUCCEEDED}\n" in told
+    assert (project / "lake" / "reports" / "latest.html").is_file()
 
 
 # What does not run here.

@@ -1,5 +1,9 @@
-"""The report in a real browser: without errors and without network, on screen and on paper."""
+"""The report in a real browser: without errors and without network, on screen and on paper.
 
+`python -m stedi_assets_tests.report.test_in_browser` takes the picture in docs/images.
+"""
+
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -11,13 +15,19 @@ from stedi_assets_tests.storages import opened
 
 PAPER = {"width": 700, "height": 1000}
 """A4 between its margins, in the browser's pixels."""
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "report.png"
 
 
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    """A lake with a small sample and a report."""
+    return reported(tmp_path_factory.mktemp("sample"), "--customers", "60", "--days", "3")
+
+
+def reported(folder: Path, *size: str) -> Lake:
     """A lake with a sample, all tables and a report, by three commands."""
-    lake = opened(tmp_path_factory.mktemp("sample"))
-    succeeded(stedi(lake, "sample", "--customers", "60", "--days", "3"))
+    lake = opened(folder)
+    succeeded(stedi(lake, "sample", *size))
     succeeded(stedi(lake, "run"))
     succeeded(stedi(lake, "report"))
     return lake
@@ -65,3 +75,11 @@ def test_a_report_fits_on_paper_and_on_a_narrow_screen(sample: Lake) -> None:
             assert tab.page.evaluate(wide) <= 0, (media, size)
         pages = tab.page.pdf(format="A4").count(b"/Type /Page\n")
         assert 3 <= pages <= 12
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder, chromium(offline=True) as tab:
+        lake = reported(Path(folder) / "lake")
+        tab.page.set_viewport_size({"width": 1100, "height": 1500})
+        tab.page.goto(Path(lake.storage.uri("reports/latest.html")).as_uri())
+        tab.page.screenshot(path=PICTURE)
