@@ -37,7 +37,7 @@ FOR_SCIENCE = README.partition("## For data scientists\n")[2].partition("\n## ")
 
 def test_the_readme_leads_to_a_dataframe_and_a_training_set(sample: Path) -> None:
     first, *others = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    code = first.replace("Lakehouse(\"lake\")", "everything = Lakehouse(\"lake\")")
+    code = first.replace('Lakehouse("lake")', 'everything = Lakehouse("lake")')
     code += "print(len(everything))\n" + "\n".join(others)
     code += "\nprint(len(frame), len(train))"
     told = subprocess.run(
