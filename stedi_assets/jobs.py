@@ -31,9 +31,7 @@ the lake. Each may write earlier partitions of the customer tables, so two would
 
 BRING_UP_TO_DATE = dg.define_asset_job(
     "bring_up_to_date",
-    selection=dg.AssetSelection.all()
-    - dg.AssetSelection.checks(*UP_TO_DATE.check_keys)
-    - dg.AssetSelection.assets(lakehouse_report),
+    selection=dg.AssetSelection.assets(*TABLES) - dg.AssetSelection.checks(*UP_TO_DATE.check_keys),
     description="Reads the landing files of the chosen dates and makes all tables from them.",
     tags=ONE_AT_A_TIME,
 )
