@@ -357,6 +357,7 @@ def test_a_sample_gives_the_counts_of_its_manifest(lake: Lake) -> None:
     assert files_in(root_of(lake)) == before
 
 
+@pytest.mark.long
 def test_dates_with_a_gap_are_two_runs_and_options_narrow_them(lake: Lake) -> None:
     for day in ("2023-08-01", "2023-08-06", "2023-08-07", "2023-08-09", "2023-08-20"):
         land(lake, "customer", day, customer(f"{day}@test.com", f"s-{day}"))
@@ -416,6 +417,7 @@ def test_a_file_before_the_first_partition_is_an_error_and_the_other_dates_go_on
     assert counts_by_date(lake, "customer_trusted") == {"2021-12-31": 1, "2023-08-06": 1}
 
 
+@pytest.mark.long
 def test_a_run_that_fails_says_why_and_ends_with_an_error(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 1))
@@ -620,6 +622,7 @@ def test_reconcile_makes_again_what_is_not_right_and_nothing_else(stale_lake: La
     assert files_of_tables(stale_lake) == after
 
 
+@pytest.mark.long
 @only_on_disk("an object that was altered has another ETag")
 def test_reconcile_reads_every_row_and_a_run_those_of_files_that_changed(lake: Lake) -> None:
     """A file that somebody altered so that it looks untouched."""
@@ -664,6 +667,7 @@ def test_what_waits_for_better_files_is_not_called_up_to_date_by_a_run(lake: Lak
 # Runs end with it.
 
 
+@pytest.mark.long
 def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewhere(
     lake: Lake,
 ) -> None:
@@ -742,6 +746,7 @@ def test_a_run_of_a_date_on_which_nothing_came_does_not_call_other_dates_up_to_d
     assert files_of_tables(lake) == {}
 
 
+@pytest.mark.long
 def test_after_a_run_of_some_tables_a_run_of_all_makes_the_others(lake: Lake) -> None:
     """Those of customers, that others read, among them."""
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))

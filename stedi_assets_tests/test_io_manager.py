@@ -206,6 +206,7 @@ def error_of(result: dg.ExecuteInProcessResult) -> str:
 
 
 # An example is a run: making a failing one smaller would take minutes.
+@pytest.mark.long
 @settings(
     max_examples=50,
     deadline=None,

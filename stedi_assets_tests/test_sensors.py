@@ -1059,6 +1059,7 @@ def test_a_table_that_somebody_made_by_a_click_is_reconciled(made: Daemon) -> No
     assert counts_by_date(made.lake, "machine_learning_curated")["2023-08-06"] == 0
 
 
+@pytest.mark.long
 def test_sensors_alone_bring_all_tables_to_what_one_run_over_all_files_gives(
     daemon: Daemon, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:

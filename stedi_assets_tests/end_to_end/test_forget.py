@@ -151,6 +151,7 @@ def names_nobody(instance: dg.DagsterInstance, folder: Path) -> None:
     assert {name.rpartition("/")[2] for name in traces(folder)} <= {"runs.db", "runs.db-wal"}
 
 
+@pytest.mark.long
 def test_the_job_does_the_same_and_only_its_configuration_names_the_person(
     town: Lake, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:

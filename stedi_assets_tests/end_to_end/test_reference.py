@@ -254,6 +254,7 @@ entry_point()
 """
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_what_the_readme_says_of_a_lake_on_s3_gives_the_same_counts(
     reference: Path,

@@ -13,6 +13,8 @@ from stedi_assets_tests.browser import chromium
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.storages import opened
 
+pytestmark = pytest.mark.long
+
 PAPER = {"width": 700, "height": 1000}
 """A4 between its margins, in the browser's pixels."""
 PICTURE = Path(__file__).parents[2] / "docs" / "images" / "report.png"
