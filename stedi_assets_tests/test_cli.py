@@ -32,8 +32,6 @@ from stedi_assets_tests.end_to_end.landing_files import (
 from stedi_assets_tests.end_to_end.process import counts, stedi, succeeded
 from stedi_assets_tests.storages import AnyPath, files_in, only_on_disk, put, root_of
 
-pytestmark = pytest.mark.s3
-
 EMPTY_FOLDER = only_on_disk("an empty folder of S3 is none, and told as a lake that is not there")
 
 NO_ROWS = dict.fromkeys(TABLES, 0)
@@ -129,6 +127,7 @@ def test_a_command_that_makes_no_sense_is_refused_with_why(
     assert result.stdout == ""
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report"])
 def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -141,6 +140,7 @@ def test_a_lake_that_is_not_there_is_an_error_with_what_to_do(
     assert not (tmp_path / "no lake").exists()
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "report", "sample"])
 def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
@@ -153,6 +153,7 @@ def test_a_lake_elsewhere_is_an_error_and_makes_no_folder(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts", "sample"])
 def test_a_bucket_that_is_not_there_is_an_error_of_one_line(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: str
@@ -165,6 +166,7 @@ def test_a_bucket_that_is_not_there_is_an_error_of_one_line(
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.s3
 def test_a_bucket_without_a_lake_is_an_error_with_what_to_do(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -174,6 +176,7 @@ def test_a_bucket_without_a_lake_is_an_error_with_what_to_do(
     assert f"there is no lake at s3://{bucket.name}/lake. Set STEDI_LAKE" in result.stderr
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["run", "status", "reconcile", "counts"])
 def test_a_lake_on_s3_without_a_key_of_pseudonyms_is_an_error_with_what_to_do(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch, command: str
@@ -187,6 +190,7 @@ def test_a_lake_on_s3_without_a_key_of_pseudonyms_is_an_error_with_what_to_do(
     assert bucket.keys == ["customer/landing/a.json"]
 
 
+@pytest.mark.s3
 def test_a_sample_on_s3_is_the_same_as_in_a_folder_and_not_written_twice(
     bucket: Bucket, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +212,7 @@ def test_a_sample_on_s3_is_the_same_as_in_a_folder_and_not_written_twice(
     assert bucket.objects == before
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["run", "status", "reconcile"])
 def test_a_start_date_that_is_none_is_an_error_with_what_to_do(
     lake: Lake, monkeypatch: pytest.MonkeyPatch, command: str
@@ -226,6 +231,7 @@ NO_DATE = (
 )
 
 
+@pytest.mark.s3
 def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake) -> None:
     land(lake, "customer", "2023-08-32", customer("ann@test.com", "s"))
     result = invoke("run")
@@ -234,6 +240,7 @@ def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake)
     assert result.stdout == ""
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("command", ["counts", "report"])
 def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake, command: str) -> None:
     file = file_of(lake, "customer_trusted", "2023-08-06")
@@ -250,6 +257,7 @@ def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake, command: st
 # report
 
 
+@pytest.mark.s3
 def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     result = invoke("report")
@@ -261,6 +269,7 @@ def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) 
     assert "warning" not in invoke("report").stdout
 
 
+@pytest.mark.s3
 @EMPTY_FOLDER
 def test_a_report_of_an_empty_lake_says_so(lake: Lake) -> None:
     result = invoke("report")
@@ -271,6 +280,7 @@ def test_a_report_of_an_empty_lake_says_so(lake: Lake) -> None:
 # sample
 
 
+@pytest.mark.s3
 def test_a_sample_is_written_into_the_lake_and_not_twice(lake: Lake) -> None:
     result = invoke("sample", "--customers", "3", "--days", "2", "--seed", "5")
     assert result.exit_code == 0
@@ -291,6 +301,7 @@ def test_a_sample_of_nothing_is_refused(lake: Lake, option: str) -> None:
     assert files_in(root_of(lake), "**/*") == {}
 
 
+@pytest.mark.s3
 def test_a_lake_that_is_a_file_is_an_error_of_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +316,7 @@ def test_a_lake_that_is_a_file_is_an_error_of_one_line(
 # counts
 
 
+@pytest.mark.s3
 @EMPTY_FOLDER
 def test_counts_of_an_empty_lake_are_zeros_in_both_forms(lake: Lake) -> None:
     assert json.loads(invoke("counts", "--format", "json").stdout) == NO_ROWS
@@ -316,6 +328,7 @@ def test_counts_of_an_empty_lake_are_zeros_in_both_forms(lake: Lake) -> None:
     ]
 
 
+@pytest.mark.s3
 def test_counts_that_are_not_those_of_the_sample_are_marked(lake: Lake) -> None:
     invoke("sample", "--customers", "3", "--days", "1", "--seed", "5")
     lines = invoke("counts").stdout.splitlines()
@@ -326,6 +339,7 @@ def test_counts_that_are_not_those_of_the_sample_are_marked(lake: Lake) -> None:
     assert rejects.split() == ["customer_rejects", "landing", "0", "0"]
 
 
+@pytest.mark.s3
 @EMPTY_FOLDER
 def test_a_run_over_a_lake_without_files_is_an_error_with_what_to_do(lake: Lake) -> None:
     result = invoke("run")
@@ -338,6 +352,7 @@ def test_a_run_over_a_lake_without_files_is_an_error_with_what_to_do(lake: Lake)
 # Runs.
 
 
+@pytest.mark.s3
 def test_a_sample_gives_the_counts_of_its_manifest(lake: Lake) -> None:
     succeeded(stedi(lake, "sample", "--customers", "40", "--days", "3", "--seed", "2"))
     told = succeeded(stedi(lake, "run"))
@@ -501,11 +516,13 @@ STALE = [
 """By hand: the partitions that were touched, and what hangs on them."""
 
 
+@pytest.mark.s3
 @EMPTY_FOLDER
 def test_an_empty_lake_is_up_to_date(lake: Lake) -> None:
     assert invoke("status").stdout == "Every partition holds what it should.\n"
 
 
+@pytest.mark.s3
 def test_status_of_a_lake_that_is_up_to_date(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     assert run(lake, "2023-08-06").success
@@ -519,6 +536,7 @@ def test_status_of_a_lake_that_is_up_to_date(lake: Lake) -> None:
     }
 
 
+@pytest.mark.s3
 def test_status_names_each_partition_that_is_not_right_with_rows_and_why(stale_lake: Lake) -> None:
     before = files_in(root_of(stale_lake))
     result = invoke("status")
@@ -554,6 +572,7 @@ def test_status_as_json_says_the_same(stale_lake: Lake) -> None:
     ]
 
 
+@pytest.mark.s3
 def test_status_tells_of_files_that_belong_to_no_partition(lake: Lake) -> None:
     land(lake, "customer", "2023-08-32", customer("ann@test.com", "s"))
     result = invoke("status")
@@ -602,6 +621,7 @@ def test_a_dry_run_of_reconcile_prints_what_status_does_and_changes_nothing(
     assert files_in(root_of(stale_lake)) == before
 
 
+@pytest.mark.s3
 def test_reconcile_makes_again_what_is_not_right_and_nothing_else(stale_lake: Lake) -> None:
     before = files_of_tables(stale_lake)
     told = succeeded(stedi(stale_lake, "reconcile"))
@@ -622,6 +642,7 @@ def test_reconcile_makes_again_what_is_not_right_and_nothing_else(stale_lake: La
     assert files_of_tables(stale_lake) == after
 
 
+@pytest.mark.s3
 @pytest.mark.long
 @only_on_disk("an object that was altered has another ETag")
 def test_reconcile_reads_every_row_and_a_run_those_of_files_that_changed(lake: Lake) -> None:
@@ -667,6 +688,7 @@ def test_what_waits_for_better_files_is_not_called_up_to_date_by_a_run(lake: Lak
 # Runs end with it.
 
 
+@pytest.mark.s3
 @pytest.mark.long
 def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewhere(
     lake: Lake,
@@ -703,6 +725,7 @@ def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewh
     assert invoke("status").stdout == "Every partition holds what it should.\n"
 
 
+@pytest.mark.s3
 def test_a_run_makes_a_deleted_partition_again(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     succeeded(stedi(lake, "run"))
