@@ -38,8 +38,10 @@ README, ARCHITECTURE, CONTRIBUTING = (
 )
 
 NO_AWS = "there is no AWS here; its operation and options are looked up, and test_stack.py "
+PIP = "would change the packages that tests run with"
 NOT_RUN = {
-    ("On Spark", "pip install -e '.[spark]'"): "would change the packages that tests run with",
+    ("For data scientists", "pip install -e '.[science]'"): PIP,
+    ("On Spark", "pip install -e '.[spark]'"): PIP,
     ("On Spark", "STEDI_ENGINE=spark stedi run"): "needs Java: it runs with the tests on Spark",
     ("On Spark", "stedi run"): "needs Glue; test_jobs_on_aws.py runs what the job does",
     ("Install", ".venv/bin/dagster-daemon run"): "never ends; test_dagster_dev.py starts it",
@@ -153,13 +155,16 @@ def typed_in(project: Path, *commands: str) -> str:
 
 
 def followed(project: Path, page: Page) -> dict[str, str]:
-    """What each section of a page prints when one does what it says, block by block."""
+    """What each section of a page prints when one does what it says, block by block.
+
+    Code is applied to the project where the page says so; README's test_notebook.py runs.
+    """
     told: dict[str, str] = {}
     sections = dict.fromkeys(block.section for block in page.blocks)
     for section in sections:
         script: list[str] = []
         for block in (found for found in page.blocks if found.section == section):
-            if block.language in {"diff", "python"}:
+            if page is CONTRIBUTING and block.language in {"diff", "python"}:
                 told[section] = told.get(section, "") + typed_in(project, *script)
                 script = []
                 block.applied_to(project)
@@ -274,7 +279,11 @@ def test_the_commands_on_spark_run(project: Path, quick_spark: dict[str, str]) -
 def test_the_readme_shows_what_the_first_command_prints(project: Path) -> None:
     """`make run` writes a sample into an empty lake, makes the tables and reports."""
     recipe = subprocess.run(
-        ["make", "-n", "run"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "-n", "--no-print-directory", "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert "stedi sample" in recipe
     assert [line.rpartition("/")[2] for line in recipe.splitlines()[-2:]] == [
