@@ -330,34 +330,43 @@ def load(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str) -> Snapsh
     Raises:
         FileNotFoundError: there is none.
     """
+    found = _read(connection, _files(lake, name).values())
+    if found:
+        return found[0]
     known = load_all(lake, connection)
-    for snapshot in known:
-        if snapshot.name == name:
-            return snapshot
     raise FileNotFoundError(
         f"There is no snapshot {name!r} in {lake.storage.uri()}. There "
-        + (f"are {', '.join(found.name for found in known)}." if known else "is none yet.")
+        + (f"are {', '.join(of.name for of in known)}." if known else "is none yet.")
     )
 
 
 def load_all(lake: Lake, connection: duckdb.DuckDBPyConnection) -> list[Snapshot]:
     """All training sets, the oldest first."""
-    found = [
-        Snapshot(**json.loads(notes[_NOTE]))
-        for notes in kept_notes(connection, _files(lake).values()).values()
-        if _NOTE in notes  # else it is somebody else's file
-    ]
+    found = _read(connection, _files(lake).values())
     return sorted(found, key=lambda snapshot: (snapshot.made_at, snapshot.name))
 
 
-def _files(lake: Lake) -> dict[str, Path]:
-    """Local files of the training sets, by their names."""
-    files = [file for file in lake.storage.list(SNAPSHOTS) if file.key.endswith(".parquet")]
+def _read(connection: duckdb.DuckDBPyConnection, files: Collection[Path]) -> list[Snapshot]:
+    return [
+        Snapshot(**json.loads(notes[_NOTE]))
+        for notes in kept_notes(connection, files).values()
+        if _NOTE in notes  # else it is somebody else's file
+    ]
+
+
+def _files(lake: Lake, name: str | None = None) -> dict[str, Path]:
+    """Local files of the training sets, or of one, by their names."""
+    files = [
+        file
+        for file in lake.storage.list(SNAPSHOTS)
+        if file.key.endswith(".parquet") and name in (None, _name(file))
+    ]
     paths = lake.storage.fetch_all(files)
-    return {
-        file.key.removeprefix(f"{SNAPSHOTS}/").removesuffix(".parquet"): path
-        for file, path in zip(files, paths, strict=True)
-    }
+    return {_name(file): path for file, path in zip(files, paths, strict=True)}
+
+
+def _name(file: StoredFile) -> str:
+    return file.key.removeprefix(f"{SNAPSHOTS}/").removesuffix(".parquet")
 
 
 def _key(name: str) -> str:
@@ -375,7 +384,7 @@ def frozen_rows(lake: Lake, snapshot: Snapshot, split: str | None) -> str:
     table = TABLES[snapshot.table]
     days = sorted(map(date.fromisoformat, snapshot.partitions[table.name]))
     files = fetched(lake, table, days[0], days[-1])
-    listed = f"read_parquet({file_list([_files(lake)[snapshot.name]])})"
+    listed = f"read_parquet({file_list(_files(lake, snapshot.name).values())})"
     wanted = f" AND split = {text(split)}" if split else ""
     return (
         f"SELECT rows.*, listed.split FROM ({rows_of_files(table, files)}) AS rows "
