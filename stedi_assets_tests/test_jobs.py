@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from stedi_assets.definitions import defs
-from stedi_assets.jobs import SAMPLE_FILES, What, tables_after
+from stedi_assets.jobs import RECONCILE, SAMPLE_FILES, What, tables_after
 from stedi_assets.lake import Lake
 from stedi_assets.reconcile import Stale
 from stedi_assets.sample_data import write_sample
@@ -120,6 +120,27 @@ def test_dates_and_tables_limit_it_together() -> None:
         if what.has(stale(name, day))
     ]
     assert found == [("customer_trusted", 2)]
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"first": "the first"}, "Invalid isoformat string: 'the first': a date is YYYY-MM-DD."),
+        ({"last": "2023-02-30"}, "a date is YYYY-MM-DD."),
+        ({"first": "2023-08-07", "last": "2023-08-06"}, "`first` is later than `last`."),
+        ({"tables": ["customer_trusted", "no_such"]}, "There is no table no_such. There are cust"),
+    ],
+)
+def test_a_reconciliation_of_nonsense_fails_and_says_why(
+    lake: Lake, what: dict[str, Any], says: str
+) -> None:
+    """Also over a lake in which there is nothing to put right."""
+    root_of(lake).mkdir()
+    here = dg.Definitions(jobs=[RECONCILE], resources=resources_of(root_of(lake)))
+    result = here.resolve_job_def(RECONCILE.name).execute_in_process(
+        run_config={**QUIET, "ops": {"make_again": {"config": what}}}, raise_on_error=False
+    )
+    assert says in why_it_failed(result)
 
 
 @pytest.mark.filterwarnings(
