@@ -15,7 +15,7 @@ from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
 from stedi_assets.landing.sample import sample_into
 from stedi_assets.metadata import of_partitions
-from stedi_assets.privacy.erasure import as_lines, begin, find, finish
+from stedi_assets.privacy.erasure import ErasureError, as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.publishing import publish
 from stedi_assets.reconcile import Stale, reconcile
@@ -170,6 +170,15 @@ def forget_person(
     policy: dg.ResourceParam[Policy],
 ) -> None:
     """Finds everything of a person, tells how much it is, erases it and looks again."""
+    try:
+        _forget(context, config, lake, engine, policy)
+    except ErasureError as error:  # it says all there is to say, and the UI shows it first
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _forget(
+    context: dg.OpExecutionContext, config: Whom, lake: Lake, engine: DuckDBEngine, policy: Policy
+) -> None:
     found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), config.email)
     for line in as_lines(found):
         context.log.info(line.strip())
