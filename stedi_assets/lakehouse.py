@@ -56,9 +56,11 @@ class Lakehouse:
 
         Nothing is computed yet: `.to_pandas()`, `.to_polars()` and `.to_pyarrow()` do that, and
         what is filtered or selected before them is not read. Of a lake on S3 the partitions of
-        these days are fetched here, and rows stay as they were then. Those of a folder are what is
-        in it when they are computed. Either way a partition is as one run left it, and two may be
-        as different runs did: for what has to stay the same there is `snapshot`.
+        these days are fetched here, and rows stay as they were then. Of a folder it is the
+        partitions of now, as they are when rows are computed; in the instant in which one is
+        replaced, DuckDB, which opens a file twice, may fail: compute them again. Either way a
+        partition is as one run left it, and two may be as different runs did: for what has to stay
+        the same there is `snapshot`.
 
         Args:
             table: its name, such as `machine_learning_curated`.
