@@ -248,6 +248,8 @@ class S3Storage(LocalFolder):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """See `Storage`. A large file goes up in parts, which are no object before the last.
 
@@ -259,16 +261,32 @@ class S3Storage(LocalFolder):
         metadata |= {f"{_NOTE}{name}": note for name, note in (notes or {}).items()}
         if delivered:
             metadata[_DELIVERED] = str(int(delivered.timestamp() * 1000))
-        with self._told(key), create_transfer_manager(self._client, config) as transfer:
-            transfer.upload(
-                str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
-            ).result()
+        is_there = only_new and self._is_there_before(staged, key, metadata)
+        if not only_new:
+            with self._told(key), create_transfer_manager(self._client, config) as transfer:
+                transfer.upload(
+                    str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
+                ).result()
         with suppress(StorageError), self._told(key):  # if in doubt, it is fetched when needed
             head = self._client.head_object(**self._at(key))
             if head["Metadata"] == metadata:  # else somebody else has replaced it already
+                is_there = False  # but for this one, of which the first answer was lost
                 path = self._cached(_described(key, head))
                 self._keep_notes(_notes_beside(path), metadata)
                 staged.replace(path)
+        if is_there:
+            raise FileExistsError(f"{self.uri(key)} is there already")
+
+    def _is_there_before(self, staged: Path, key: str, metadata: Mapping[str, str]) -> bool:
+        """Upload a file whose key has to be new; tell whether there was one, which stays."""
+        try:
+            with self._told(key), staged.open("rb") as body:
+                self._client.put_object(
+                    **self._at(key), Body=body, Metadata=metadata, IfNoneMatch="*"
+                )
+        except GoneError:  # so S3 answers whatever was asked to be otherwise
+            return True
+        return False
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`; asks once for each version of a file."""

@@ -107,6 +107,8 @@ class Storage(Protocol):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """Make the finished file `staged`, from `staging`, the content of `key`.
 
@@ -119,6 +121,10 @@ class Storage(Protocol):
                 gives it, and what the system lets others do with the file stays.
             notes: what `notes` may give without a look into the file; short, of ASCII, and by
                 names of small letters.
+            only_new: whether to leave alone what is there already.
+
+        Raises:
+            FileExistsError: there is a file of `key`, and it was to be a new one.
         """
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -245,6 +251,8 @@ class LocalStorage(LocalFolder):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """See `Storage`."""
         target = self.root / key
@@ -256,7 +264,10 @@ class LocalStorage(LocalFolder):
                 shutil.copymode(target, staged)
         with staged.open("rb") as file:
             os.fsync(file.fileno())
-        staged.replace(target)
+        if only_new:
+            target.hardlink_to(staged)
+        else:
+            staged.replace(target)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`."""

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -299,6 +299,17 @@ def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: Stora
         reader.join()
     assert not wrong
     assert seen
+
+
+def test_what_is_to_be_new_replaces_nothing(storage: Storage) -> None:
+    with storage.staging() as folder:
+        for number, said in enumerate((b"first", b"second")):
+            staged = folder / str(number)
+            staged.write_bytes(said)
+            with pytest.raises(FileExistsError) if number else nullcontext():
+                storage.publish(staged, KEY, only_new=True)
+    assert content(storage) == b"first"
+    assert [file.key for file in storage.list("customer")] == [KEY]
 
 
 def test_publishing_leaves_nothing_beside_the_file(storage: Storage) -> None:
