@@ -19,6 +19,7 @@ from stedi_assets.dates import stretches
 from stedi_assets.jobs import (
     BRING_UP_TO_DATE,
     ONE_AT_A_TIME,
+    PRUNE,
     RECONCILE,
     REPORT,
     SETTLED_AFTER,
@@ -214,7 +215,7 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
 )
 def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for runs of other jobs that ended since the last time, well or not."""
-    latest = _latest_ended(context.instance, but={RECONCILE.name, REPORT.name})
+    latest = _latest_ended(context.instance, but={RECONCILE.name, REPORT.name, PRUNE.name})
     if latest is None or latest.run_id == context.cursor:
         return dg.SkipReason("No run has ended since the last reconciliation was asked for.")
     waiting = dg.RunsFilter(job_name=RECONCILE.name, statuses=[dg.DagsterRunStatus.QUEUED])
@@ -236,7 +237,7 @@ def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Ski
 )
 def settled_lake(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for a reconciliation after which no run has ended, and none is waiting or running."""
-    latest = _latest_ended(context.instance, but={REPORT.name})
+    latest = _latest_ended(context.instance, but={REPORT.name, PRUNE.name})
     if latest is None or latest.run_id == context.cursor:
         return dg.SkipReason("No run has ended since the last report was asked for.")
     if latest.job_name != RECONCILE.name or not latest.is_success:
@@ -272,4 +273,16 @@ def _latest_ended(instance: dg.DagsterInstance, but: Collection[str]) -> dg.Dags
 )
 def every_night() -> dg.RunRequest:
     """Ask for a reconciliation of everything."""
+    return dg.RunRequest()
+
+
+@dg.schedule(
+    job=PRUNE,
+    cron_schedule="30 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Keeps Dagster's storage from growing without end.",
+)
+def prune_every_night() -> dg.RunRequest:
+    """Ask for the removal of what old runs wrote."""
     return dg.RunRequest()

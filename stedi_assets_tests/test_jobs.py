@@ -128,7 +128,7 @@ def test_dates_and_tables_limit_it_together() -> None:
 )
 def test_every_job_says_what_it_does() -> None:
     jobs = {job.name: job.description for job in defs.resolve_all_job_defs()}
-    for name in ("bring_up_to_date", "reconcile", "forget", "sample_files"):
+    for name in ("bring_up_to_date", "reconcile", "forget", "prune", "sample_files"):
         assert len(jobs[name] or "") > 40
 
 

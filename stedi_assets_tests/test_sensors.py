@@ -34,6 +34,7 @@ from stedi_assets.sensors import (
     every_night,
     finished_runs,
     landing_files,
+    prune_every_night,
     settled_lake,
 )
 from stedi_assets.tables import TABLES
@@ -1175,10 +1176,11 @@ def nightly(daemon: Daemon) -> dg.RunRequest:
     return request
 
 
-def test_every_night_is_once_a_day() -> None:
+@pytest.mark.parametrize("schedule", [every_night, prune_every_night])
+def test_every_night_is_once_a_day(schedule: dg.ScheduleDefinition) -> None:
     noon = datetime(2023, 8, 6, 12, tzinfo=UTC)
     at = cron_string_iterator(
-        noon.timestamp(), str(every_night.cron_schedule), every_night.execution_timezone
+        noon.timestamp(), str(schedule.cron_schedule), schedule.execution_timezone
     )
     first, second, third = (next(at) for _ in range(3))
     assert second - first == third - second == timedelta(days=1)
@@ -1188,22 +1190,27 @@ def test_every_night_is_once_a_day() -> None:
 # What people see of them.
 
 
-def test_sensors_and_the_schedule_are_on_without_a_click() -> None:
+def test_sensors_and_schedules_are_on_without_a_click() -> None:
     repository = defs.get_repository_def()
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "landing_files",
         "finished_runs",
         "settled_lake",
     }
-    assert {schedule.name for schedule in repository.schedule_defs} == {"every_night"}
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "every_night",
+        "prune_every_night",
+    }
     assert {sensor.default_status for sensor in repository.sensor_defs} == {
         dg.DefaultSensorStatus.RUNNING
     }
-    assert every_night.default_status is dg.DefaultScheduleStatus.RUNNING
+    assert {schedule.default_status for schedule in repository.schedule_defs} == {
+        dg.DefaultScheduleStatus.RUNNING
+    }
 
 
-def test_sensors_and_the_schedule_say_what_they_do() -> None:
-    for described in (landing_files, finished_runs, settled_lake, every_night):
+def test_sensors_and_schedules_say_what_they_do() -> None:
+    for described in (landing_files, finished_runs, settled_lake, every_night, prune_every_night):
         assert len(str(described.description)) > 20
 
 
@@ -1211,3 +1218,4 @@ def test_sensors_start_the_jobs_that_are_the_projects() -> None:
     assert landing_files.job_name == "bring_up_to_date"
     assert finished_runs.job_name == every_night.job_name == "reconcile"
     assert settled_lake.job_name == "report"
+    assert prune_every_night.job_name == "prune"
