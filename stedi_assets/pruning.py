@@ -172,4 +172,6 @@ def _give_back(database: str, always: bool) -> None:
         )
         if free and (always or free > pages / 2):
             connection.execute(text("VACUUM"))
+        # It lets nobody write and waits for those who read, of whom one may be about to write.
+        connection.execute(text("PRAGMA busy_timeout = 200"))
         connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)"))

@@ -3,6 +3,7 @@ deploy/test_instance.py."""
 
 import shutil
 import sqlite3
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 from dagster._core.storage.runs import SqlRunStorage
 from dagster._core.storage.runs.schema import RunsTable, RunTagsTable
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
 from stedi_assets import jobs, pruning
 from stedi_assets.pruning import Pruned, prune
@@ -312,6 +314,19 @@ def test_a_run_that_writes_while_old_ones_are_removed_loses_nothing(
             runs.third,
             late,
         }
+
+
+def test_who_writes_does_not_wait_for_who_reads_while_old_runs_are_removed(
+    written: tuple[Path, Runs], copy: Path
+) -> None:
+    """Shrinking the log of a database waits for readers, and lets nobody write meanwhile."""
+    with opened(copy) as instance, closing(sqlite3.connect(copy / "event_log.db")) as reader:
+        reader.execute("BEGIN")
+        seen = reader.execute("SELECT count(*) FROM event_logs").fetchall()
+        began = time.monotonic()
+        assert prune(instance, written[1].moment).events
+        assert time.monotonic() - began < SQLITE_BUSY_TIMEOUT_SECONDS / 2
+        assert reader.execute("SELECT count(*) FROM event_logs").fetchall() == seen
 
 
 def test_the_file_of_events_gets_smaller_when_more_than_half_of_it_is_free(
