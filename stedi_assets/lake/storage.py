@@ -8,7 +8,9 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -21,6 +23,19 @@ _log = logging.getLogger(__name__)
 
 _STAGING = "_staging"
 _WRITING = "_writing"
+
+_DELIVERED = re.compile(r"[^/]+/landing/")
+"""What is below such a folder others have put there: no link is followed."""
+
+LINK = "a link"
+LINK_TO_FOLDER = "a link to a folder"
+LINK_TO_NOTHING = "a link to no file"
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 class StorageError(OSError):
@@ -45,6 +60,7 @@ class StoredFile:
         modified: when its content last changed, UTC.
         version: changes whenever the content does.
         version_id: of an old version, by which the storage knows it.
+        odd: what it is, if it is no file: a link below a landing folder, a pipe, a device.
     """
 
     key: str
@@ -52,6 +68,7 @@ class StoredFile:
     modified: datetime
     version: str
     version_id: str | None = None
+    odd: str = ""
 
 
 class Storage(Protocol):
@@ -72,6 +89,9 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """All files below the folder `prefix`, at any depth; none where there is no such folder.
+
+        So that nothing is lost without a word, it also gives what is no file, and is not to be
+        opened: see `StoredFile.odd`.
 
         Raises:
             OSError: a folder cannot be read.
@@ -221,7 +241,9 @@ class LocalStorage(LocalFolder):
             for entry in entries:
                 with suppress(FileNotFoundError):  # removed since the folder was read
                     below = f"{key}/{entry.name}" if key else entry.name
-                    if entry.is_dir():
+                    if entry.is_symlink() and _DELIVERED.match(below):
+                        yield _stored(below, entry.stat(follow_symlinks=False), _leads_to(entry))
+                    elif entry.is_dir():
                         yield from self._below(entry.path, below)
                     else:
                         yield _stored(below, entry.stat())
@@ -291,12 +313,23 @@ class LocalStorage(LocalFolder):
         """Nothing: there are no copies."""
 
 
-def _stored(key: str, stat: os.stat_result) -> StoredFile:
+def _leads_to(link: os.DirEntry[str]) -> str:
+    try:
+        mode = link.stat().st_mode
+    except OSError:  # also where links lead to each other
+        return LINK_TO_NOTHING
+    if stat.S_ISDIR(mode):
+        return LINK_TO_FOLDER
+    return LINK if stat.S_ISREG(mode) else LINK_TO_NOTHING
+
+
+def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     return StoredFile(
         key,
-        stat.st_size,
-        datetime.fromtimestamp(stat.st_mtime, UTC),
-        f"{stat.st_mtime_ns}-{stat.st_ino}",
+        of.st_size,
+        datetime.fromtimestamp(of.st_mtime, UTC),
+        f"{of.st_mtime_ns}-{of.st_ino}",
+        odd=odd or _KINDS.get(stat.S_IFMT(of.st_mode), ""),
     )
 
 
