@@ -349,9 +349,9 @@ class S3Storage(LocalFolder):
         found = self.folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
             raise StorageError(
-                f"{self.folder} is no folder of the user whom this runs as, so what is copied there "
-                "might be read or changed by somebody else. Remove it, or set STEDI_CACHE to a "
-                "folder that is yours."
+                f"{self.folder} is no folder of the user whom this runs as, so somebody else might "
+                "read or change what is copied there. Remove it, or set STEDI_CACHE to a folder "
+                "that is yours."
             )
         self.folder.chmod(0o700)
 
