@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-long test-spark test-s3 lint dev bench lock audit sbom clean
+.PHONY: run test test-all test-long test-spark test-s3 lint dev bench lock audit sbom clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts, the report
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -16,7 +16,9 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
 	$(BIN)/pytest -n auto -m "not long and not spark"
 
-test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
+test-all: test-long test-spark test-s3  ## All that `make test` leaves out
+
+test-long: $(VENV)/installed  ## The tests that take longer: histories of a lake, kills, dagster dev
 	$(BIN)/pytest -n auto -m long
 
 test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17

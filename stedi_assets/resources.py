@@ -293,8 +293,19 @@ def duckdb_settings() -> dict[str, str]:
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory: the lake's files are the only state."""
-    return duckdb.connect(config={**duckdb_settings()})
+    """DuckDB in memory: the lake's files are the only state.
+
+    Raises:
+        ValueError: `STEDI_MEMORY_LIMIT` is no amount of memory.
+    """
+    settings = duckdb_settings()
+    try:
+        return duckdb.connect(config={**settings})
+    except duckdb.ParserException:
+        limit = settings["memory_limit"]
+        raise ValueError(
+            f"STEDI_MEMORY_LIMIT is {limit!r}: set it to an amount such as 1600MB"
+        ) from None
 
 
 def spark_session() -> SparkSession:

@@ -116,6 +116,9 @@ def _run(
             tags={**more.pop("tags", {}), **_NOT_QUEUED, PROCESS: this_process()},
             **more,
         )
+    if narrator.interrupted:  # which Dagster takes for a failure like any other
+        narrator.tell("  stopped: what was made stays, and what is missing is made the next time")
+        raise KeyboardInterrupt
     return result.success
 
 
@@ -126,7 +129,14 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
         # What steps print goes to the terminal; catching it as well would cost three processes.
         no_capture = {"compute_logs": {"module": _NO_CAPTURE[0], "class": _NO_CAPTURE[1]}}
         with locked(Path(home), wait=True):  # two processes must not make its databases at once
-            instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=no_capture))
+            try:
+                ref = InstanceRef.from_dir(home, overrides=no_capture)
+                instance = dg.DagsterInstance.from_ref(ref)
+            except Exception as error:  # of YAML, of the settings, of a database, of the disk
+                why = f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"DAGSTER_HOME is {home!r}, and Dagster cannot keep runs there: {why}"
+                ) from error
     else:
         tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
         instance = dg.DagsterInstance.ephemeral()
@@ -153,6 +163,7 @@ class Narrator:
         self.progress = progress
         self.counted = counted
         self.failed = False
+        self.interrupted = False
         self.made: dict[str, set[date]] = {}
         self.rows: Counter[str] = Counter()
         self.left: dict[dg.AssetKey, dg.AssetCheckEvaluation] = {}
@@ -163,6 +174,9 @@ class Narrator:
             return
         if event.event_type is self.counted:
             self.progress.advance()
+        if _is_interruption(event):
+            self.interrupted = True
+            return
         match event.event_type:
             case dg.DagsterEventType.STEP_START:
                 self.progress.begins(str(event.step_key))
@@ -205,6 +219,18 @@ class Narrator:
             f"  {'ERROR' if is_error else 'warning'}: {evaluation.asset_key.to_user_string()}, "
             f"check {evaluation.check_name}: {evaluation.description}"
         )
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    """Whether a step or a run ended because the process was told to: by Ctrl-C, or to terminate."""
+    error = None
+    if event.event_type is dg.DagsterEventType.STEP_FAILURE:
+        error = event.step_failure_data.error
+    elif event.event_type is dg.DagsterEventType.RUN_FAILURE:
+        error = event.job_failure_data.error
+    while error is not None and error.cls_name != dg.DagsterExecutionInterruptedError.__name__:
+        error = error.cause
+    return error is not None
 
 
 def _told(error: SerializableErrorInfo | None) -> str | None:

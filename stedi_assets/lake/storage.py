@@ -6,6 +6,7 @@ What any storage does is `Storage`; the one on S3 is in `s3.py`. Knows nothing o
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
 import stat
@@ -16,6 +17,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
+
+_log = logging.getLogger(__name__)
 
 _STAGING = "_staging"
 _WRITING = "_writing"
@@ -164,7 +167,12 @@ class LocalFolder:
         """See `Storage`."""
         folder = self.folder / _WRITING
         make_folder(folder)
-        with locked(folder, wait=True):
+        with ExitStack() as at_end:
+            try:
+                at_end.enter_context(locked(folder))
+            except BlockingIOError:
+                _log.warning("Waiting for another process, which writes %s.", self.folder)
+                at_end.enter_context(locked(folder, wait=True))
             yield
 
     @contextmanager
