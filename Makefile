@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-all test-long test-spark test-s3 lint dev bench lock clean
+.PHONY: run test test-all test-long test-spark test-s3 lint dev bench lock audit sbom clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts, the report
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -46,6 +46,13 @@ lock:  ## New versions into both lock files, with uv from anywhere on the PATH
 	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
 		--output-file deploy/aws/requirements.lock
 
+audit: $(VENV)/installed  ## Whether any locked version has a known vulnerability; asks the index of packages
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.lock
+	$(BIN)/pip-audit --require-hashes --disable-pip -r deploy/aws/requirements.lock
+
+sbom: $(VENV)/installed  ## What the image installs, as CycloneDX: sbom.json
+	$(BIN)/python deploy/sbom.py deploy/aws/requirements.lock > sbom.json
+
 # The environment: exactly the lock file's packages, and the project itself in place.
 $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -54,4 +61,4 @@ $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
 	@touch $@
 
 clean:  ## Everything that the commands above made, but no landing file
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build sbom.json *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -6,8 +6,11 @@ a training set is, `snapshots.py` says.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from itertools import count
@@ -47,6 +50,10 @@ class Lakehouse:
                 "customer/landing and the others, here or by STEDI_LAKE."
             )
         self._backend = _Backend.from_connection(in_memory())
+        # Otherwise DuckDB would put what does not fit into memory where anybody can read it.
+        folder = tempfile.mkdtemp(prefix="stedi-")
+        self._backend.con.execute("SET temp_directory = $folder", {"folder": folder})
+        weakref.finalize(self._backend, shutil.rmtree, folder, ignore_errors=True)
         self._numbers = count(1)
 
     def read(

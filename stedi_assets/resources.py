@@ -293,9 +293,17 @@ def landed_and_left_alone(lake: Lake, settled_after: timedelta) -> Landed:
 def duckdb_settings() -> dict[str, str]:
     """DuckDB's settings.
 
-    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the disk.
+    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the disk. No query
+    fetches an extension, takes a variable of Python for a table, or finds anybody's credentials.
     """
-    return {"memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"}
+    return {
+        "memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "allow_persistent_secrets": "false",
+        "python_enable_replacements": "false",
+    }
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:

@@ -239,30 +239,30 @@ def _phone_readings_since_consent(stored: Stored) -> dict[date, int]:
     return _each_once(stored, passes, passing)
 
 
-_OF_ONE_CUSTOMER = """
-    JOIN consenting AS c
-        ON c.serialnumber = d.serialnumber AND c.person = {person}
-        AND c.subject_id IN (SELECT subject_id FROM customers_curated)
-"""
+def _of_one_customer(stored: Stored) -> str:
+    """SQL that joins a device's and a phone's reading with the customer whose both are."""
+    return f"""
+        JOIN {stored.consenting} AS c
+            ON c.serialnumber = d.serialnumber AND c.person = {normalised("p.user")}
+            AND c.subject_id IN (SELECT subject_id FROM customers_curated)
+    """
 
 
 def _device_readings_with_a_phones(stored: Stored) -> dict[date, int]:
-    assert stored.consenting
     columns = ", ".join(f"d.{quoted(name)}" for name in stored.table.column_names)
     return stored.count_near(
         f"SELECT greatest(device, phone), count(*) FROM (SELECT min(d.{PARTITION}) AS device, "
         f"min(p.{PARTITION}) AS phone FROM step_trainer_landing AS d "
         "JOIN accelerometer_trusted AS p ON p.timestamp = d.sensorreadingtime "
-        f"{_OF_ONE_CUSTOMER.format(person=normalised('p.user'))} GROUP BY {columns}) GROUP BY 1"
+        f"{_of_one_customer(stored)} GROUP BY {columns}) GROUP BY 1"
     )
 
 
 def _pairs_of_one_customer(stored: Stored) -> dict[date, int]:
-    assert stored.consenting
     return stored.count_near(
         f"SELECT greatest(d.{PARTITION}, p.{PARTITION}), count(*) FROM step_trainer_trusted AS d "
         "JOIN accelerometer_trusted AS p ON p.timestamp = d.sensorreadingtime "
-        f"{_OF_ONE_CUSTOMER.format(person=normalised('p.user'))} GROUP BY 1"
+        f"{_of_one_customer(stored)} GROUP BY 1"
     )
 
 

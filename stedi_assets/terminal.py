@@ -25,6 +25,9 @@ _COLOURS = {"error": "red", "warning": "yellow"}
 def tell(line: str = "", *, err: bool = False) -> None:
     """Print a line; a word that warns, at its beginning, is coloured.
 
+    Names of files may hold anything. What a terminal would obey, or could not show, is printed as
+    Python writes it in a string.
+
     Args:
         line: plain text.
         err: whether it belongs on stderr.
@@ -34,7 +37,15 @@ def tell(line: str = "", *, err: bool = False) -> None:
         return found[1] + click.style(found[2], fg=_COLOURS[found[2].lower()], bold=True)
 
     # By itself Click would print past what a bar puts in the streams' place.
-    click.echo(_WARNS.sub(coloured, line), file=sys.stderr if err else sys.stdout)
+    click.echo(_WARNS.sub(coloured, _shown(line)), file=sys.stderr if err else sys.stdout)
+
+
+def _shown(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line
+    )
 
 
 def fail(why: str) -> NoReturn:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -361,3 +362,11 @@ def test_a_run_over_dates_stores_its_events_in_batches(
     assert made == {("readings", date(2025, 1, day)) for day in (1, 2, 3)}
     assert sizes == [len(DAYS) + 1, len(DAYS)], "what is planned, and what was made"
     assert told == ["  readings                             21 rows"]
+
+
+def test_nobody_else_can_look_into_the_folder_of_runs(tmp_path: Path) -> None:
+    for folder in (tmp_path / "there", tmp_path / "new"):
+        if folder.name == "there":
+            folder.mkdir(mode=0o755)
+        SqliteEventLog(str(folder)).dispose()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -1,6 +1,8 @@
 """Reading a lake from Python: which rows, what it needs for it, and what it leaves alone."""
 
+import gc
 import os
+import stat
 import subprocess
 import sys
 from collections import Counter
@@ -337,3 +339,18 @@ def test_two_lakes_are_open_at_once(lakehouse: Lakehouse, lake: Lake, lakes: Any
     file_of(Lake(other._lake.storage), PAIRS, DAYS[2]).unlink()
     rows = lakehouse.read(PAIRS), other.read(PAIRS)
     assert [distances(of) for of in rows] == [[200, 201, 202, 250], [200, 201]]
+
+
+def test_what_does_not_fit_into_memory_goes_where_nobody_else_looks_and_is_gone_at_the_end(
+    lakehouse: Lakehouse,
+) -> None:
+    lake = Lakehouse(lakehouse._lake.storage.uri())
+    ((folder,),) = lake._backend.con.execute("SELECT current_setting('temp_directory')").fetchall()
+    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+    rows = lake.read("customer_landing")
+    del lake
+    gc.collect()
+    assert Path(folder).is_dir(), "what was read can still be computed"
+    del rows
+    gc.collect()
+    assert not Path(folder).exists()

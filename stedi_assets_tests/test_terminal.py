@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli import main
+from stedi_assets.terminal import tell
 from stedi_assets_tests.end_to_end.process import succeeded
 
 STEDI = Path(sys.executable).with_name("stedi")
@@ -208,3 +209,12 @@ def test_bash_completes_commands_options_and_tables(typed: list[str], completed:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     found = done.stdout.split()
     assert [word for word in completed if word not in found] == [], done
+
+
+def test_what_a_terminal_would_obey_or_cannot_show_is_printed_as_python_writes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell("two\nlines\tof plain text: é 日本")
+    tell("Error: \x1b]0;owned\x07\x9b2J\rhidden \u202egpj.exe \udcff")
+    shown = r"Error: \x1b]0;owned\x07\x9b2J\rhidden \u202egpj.exe \udcff"
+    assert capsys.readouterr().out == f"two\nlines\tof plain text: é 日本\n{shown}\n"

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -363,6 +364,13 @@ class S3Storage(LocalFolder):
     def _make_folder(self) -> None:
         """Make the folder of local files, which only its owner can read."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        found = self.folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise StorageError(
+                f"{self.folder} is no folder of the user whom this runs as, so somebody else might "
+                "read or change what is copied there. Remove it, or set STEDI_CACHE to a folder "
+                "that is yours."
+            )
         self.folder.chmod(0o700)
 
     def _shrink_cache(self) -> None:

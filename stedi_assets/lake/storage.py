@@ -23,6 +23,8 @@ _log = logging.getLogger(__name__)
 
 _STAGING = "_staging"
 _WRITING = "_writing"
+_OTHERS = stat.S_IRWXO
+"""The rights of those who are neither the owner nor of the group."""
 
 _DELIVERED = re.compile(r"[^/]+/landing/")
 """What is below such a folder others have put there: no link is followed."""
@@ -189,7 +191,7 @@ class LocalFolder:
     def writing(self) -> Iterator[None]:
         """See `Storage`."""
         folder = self.folder / _WRITING
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with ExitStack() as at_end:
             try:
                 at_end.enter_context(locked(folder))
@@ -202,10 +204,13 @@ class LocalFolder:
     def staging(self) -> Iterator[Path]:
         """See `Storage`. The folder's lock ends with the process."""
         parent = self.folder / _STAGING
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         with ExitStack() as at_end:
             with locked(parent, wait=True):
                 for leftover in parent.iterdir():
+                    if leftover.is_symlink() or not leftover.is_dir():  # somebody else's
+                        leftover.unlink(missing_ok=True)
+                        continue
                     # A living process holds its folder's lock, and may just be removing it.
                     with suppress(BlockingIOError, FileNotFoundError), locked(leftover):
                         shutil.rmtree(leftover)
@@ -216,7 +221,11 @@ class LocalFolder:
 
 
 class LocalStorage(LocalFolder):
-    """A folder on a local disk. What is staged lies on the same one: publishing is a rename."""
+    """A folder on a local disk. What is staged lies on the same one: publishing is a rename.
+
+    What is made here, other users of the machine can neither read nor write; the group can, if the
+    system's mask lets it.
+    """
 
     @property
     def root(self) -> Path:
@@ -251,17 +260,17 @@ class LocalStorage(LocalFolder):
     def find(self, key: str) -> StoredFile | None:
         """See `Storage`."""
         try:
-            return _stored(key, (self.root / key).stat())
+            return _stored(key, self._path(key).stat())
         except FileNotFoundError:
             return None
 
     def fetch(self, file: StoredFile) -> Path:
         """See `Storage`: the file itself."""
-        return self.root / file.key
+        return self._path(file.key)
 
     def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
         """See `Storage`."""
-        return [self.root / file.key for file in files]
+        return [self._path(file.key) for file in files]
 
     def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
         """None: whoever wants to know looks into the file, which is here."""
@@ -277,8 +286,9 @@ class LocalStorage(LocalFolder):
         only_new: bool = False,
     ) -> None:
         """See `Storage`."""
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = self._path(key)
+        make_folder(target.parent)
+        staged.chmod(stat.S_IMODE(staged.stat().st_mode) & ~_OTHERS)
         if delivered:
             moment = delivered.timestamp()
             os.utime(staged, (moment, moment))
@@ -297,7 +307,7 @@ class LocalStorage(LocalFolder):
 
     def remove(self, key: str) -> None:
         """See `Storage`."""
-        (self.root / key).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
 
     def old_versions(self, prefix: str = "") -> Iterator[StoredFile]:
         """None: a disk keeps no old versions."""
@@ -311,6 +321,12 @@ class LocalStorage(LocalFolder):
 
     def forget_cached(self) -> None:
         """Nothing: there are no copies."""
+
+    def _path(self, key: str) -> Path:
+        """Where the file of a key is; below the root, whatever the key is."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise StorageError(f"{key!r} is no key: it leads out of {self.uri()}.")
+        return self.root / key
 
 
 def _leads_to(link: os.DirEntry[str]) -> str:
@@ -333,6 +349,13 @@ def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     )
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, into which other users cannot look."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(0o777 & ~_OTHERS, exist_ok=True)
+
+
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder's lock, which ends with the process.
@@ -340,7 +363,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds it, and `wait` is off.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import ibis
 
+from stedi_assets.lake.storage import make_folder
+
 KEY_FILE = ".pseudonym_key"
 
 
@@ -26,7 +28,7 @@ def local_key(root: Path) -> str:
     """The key of a local lake, made once, in a file that only its owner can read."""
     path = root / KEY_FILE
     if not path.exists():
-        root.mkdir(parents=True, exist_ok=True)
+        make_folder(root)
         with tempfile.NamedTemporaryFile("w", dir=root, prefix=KEY_FILE) as draft:  # of mode 0600
             draft.write(secrets.token_hex(32))
             draft.flush()

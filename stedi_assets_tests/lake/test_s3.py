@@ -504,3 +504,22 @@ def test_a_server_that_does_not_answer_is_told_with_where_it_was_looked_for(
     says = rf"http://127\.0\.0\.1:{port} does not answer: .* whether AWS_ENDPOINT_URL"
     with pytest.raises(StorageError, match=says):
         opened(bucket, tmp_path).exists()
+
+
+def test_a_cache_that_is_somebody_elses_or_a_link_is_not_used(
+    bucket: Bucket, storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, b"content")
+    storage.folder.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    storage.folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(StorageError, match="set STEDI_CACHE to a folder that is yours"):
+        storage.fetch(find(storage))
+    assert list((tmp_path / "theirs").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
+    storage.folder.unlink()
+    storage.folder.mkdir()
+    us = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+    with pytest.raises(StorageError, match="set STEDI_CACHE"):
+        storage.fetch(find(storage))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stedi_assets.lake import LocalStorage, Storage, StoredFile, open_lake
+from stedi_assets.lake import LocalStorage, Storage, StorageError, StoredFile, open_lake
 from stedi_assets.lake.storage import GoneError, locked
 from stedi_assets_tests.conftest import Bucket
 
@@ -494,3 +494,51 @@ def test_a_folder_that_another_one_holds_is_not_waited_for_unless_one_wants_to(
         raise AssertionError("it is held")
     with locked(tmp_path, wait=True):
         pass
+
+
+@pytest.mark.parametrize("key", ["../a", "/etc/a", "customer/../../a", "customer/trusted/.."])
+def test_no_key_leads_out_of_the_lake(local: LocalStorage, key: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    file = StoredFile(key, 4, datetime.now(UTC), "1")
+    with local.staging() as folder:
+        (folder / "staged").write_text("theirs")
+        for act in (
+            lambda: local.publish(folder / "staged", key),
+            lambda: local.remove(key),
+            lambda: local.find(key),
+            lambda: local.fetch(file),
+            lambda: local.fetch_all([file]),
+        ):
+            with pytest.raises(StorageError, match="leads out of"):
+                act()
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_what_somebody_put_among_unfinished_files_is_removed_and_what_links_lead_to_is_not(
+    local: LocalStorage, tmp_path: Path
+) -> None:
+    staging = local.root / "_staging"
+    staging.mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("a")
+    (staging / "link").symlink_to(tmp_path / "theirs")
+    (staging / "file").write_text("a")
+    os.mkfifo(staging / "pipe")  # who opens it would wait for ever
+    with local.staging() as folder:
+        assert list(staging.iterdir()) == [folder]
+    assert (tmp_path / "theirs" / "a").read_text() == "a"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o000, 0o660), (0o022, 0o640), (0o077, 0o600)])
+def test_nobody_but_the_group_that_the_mask_lets_in_reads_what_is_published(
+    local: LocalStorage, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        publish(local, b"content")
+    finally:
+        os.umask(before)
+    (file,) = (path for path in local.root.rglob("*") if path.is_file())
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    for folder in (local.root, *(path for path in local.root.rglob("*") if path.is_dir())):
+        assert not stat.S_IMODE(folder.stat().st_mode) & 0o007

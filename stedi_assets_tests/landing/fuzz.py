@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, timedelta
-from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Any
 from unittest.mock import patch
 
 from backports import zstd
