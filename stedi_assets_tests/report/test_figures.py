@@ -37,8 +37,6 @@ from stedi_assets_tests.report.lakes import (
 )
 from stedi_assets_tests.storages import put, root_of
 
-pytestmark = pytest.mark.s3
-
 
 def accounts(figures: Figures) -> dict[str, tuple[int, dict[str, int], int]]:
     """What each table is made from, what of that is left out, and what is left."""
@@ -54,6 +52,7 @@ OF_LANDING = {
 }
 
 
+@pytest.mark.s3
 def test_every_row_is_in_a_table_or_left_out_for_a_reason(town: Lake) -> None:
     figures = figures_of(town)
     assert accounts(figures) == OF_LANDING | {
