@@ -246,9 +246,9 @@ class LocalStorage(LocalFolder):
             os.utime(staged, (moment, moment))
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        write_through(staged)
         staged.replace(target)
+        write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`."""
@@ -279,6 +279,15 @@ def _stored(key: str, stat: os.stat_result) -> StoredFile:
         datetime.fromtimestamp(stat.st_mtime, UTC),
         f"{stat.st_mtime_ns}-{stat.st_ino}",
     )
+
+
+def write_through(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk, where a loss of power leaves it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
