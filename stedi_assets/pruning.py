@@ -52,8 +52,8 @@ def prune(instance: dg.DagsterInstance, before: datetime) -> Pruned:
     is not looked for again, and what is interrupted goes on when it is done again.
     """
     runs, events = instance.run_storage, instance.event_log_storage
-    assert isinstance(runs, SqlRunStorage)
-    assert isinstance(events, SqlEventLogStorage)
+    if not (isinstance(runs, SqlRunStorage) and isinstance(events, SqlEventLogStorage)):
+        raise TypeError("Runs and events are to be kept in SQL databases, as dagster.yaml says.")
     old = {
         record.dagster_run.run_id: record.dagster_run
         for record in instance.get_run_records(

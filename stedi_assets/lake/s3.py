@@ -12,7 +12,6 @@ import random
 import re
 import shutil
 import stat
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -172,12 +171,15 @@ class S3Storage(LocalFolder):
 
     @contextmanager
     def _new_copy(self, path: Path) -> Iterator[Path]:
-        """A draft of a file of the cache, which takes its place at the end."""
+        """A draft of a file of the cache, which takes its place at the end.
+
+        Of who is killed meanwhile it is left to the next one, as all that is staged.
+        """
         self._make_folder()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder / _OBJECTS) as folder:
-            draft = Path(folder) / "draft"
+        with super().staging() as folder:
+            draft = folder / "draft"
             yield draft
+            path.parent.mkdir(parents=True, exist_ok=True)
             draft.replace(path)
 
     def _download(self, file: StoredFile, path: Path) -> None:

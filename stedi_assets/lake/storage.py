@@ -294,12 +294,12 @@ class LocalStorage(LocalFolder):
             os.utime(staged, (moment, moment))
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
+        write_through(staged)
         if only_new:
             target.hardlink_to(staged)
         else:
             staged.replace(target)
+        write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`."""
@@ -354,6 +354,15 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(0o777 & ~_OTHERS, exist_ok=True)
+
+
+def write_through(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk, where a loss of power leaves it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -312,6 +312,25 @@ def test_what_is_to_be_new_replaces_nothing(storage: Storage) -> None:
     assert [file.key for file in storage.list("customer")] == [KEY]
 
 
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_when_it_is_published(
+    local: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing that was told to be done is undone by a loss of power."""
+    written: list[tuple[Path, bool]] = []
+    target = local.root / "customer/trusted/part-0.parquet"
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        written.append((name, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with local.staging() as folder:
+        staged = folder / "staged"
+        staged.write_bytes(b"rows")
+        local.publish(staged, "customer/trusted/part-0.parquet")
+    assert written == [(staged, False), (target.parent, True)]
+
+
 def test_publishing_leaves_nothing_beside_the_file(storage: Storage) -> None:
     publish(storage, b"old")
     publish(storage, b"new")
