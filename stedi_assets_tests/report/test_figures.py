@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 from html import escape
 from io import BytesIO
@@ -11,6 +12,7 @@ import pytest
 
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.report.charts import draw
 from stedi_assets.report.figures import Figures
 from stedi_assets.sample_data import MANIFEST
 from stedi_assets.tables import TABLES, Source
@@ -116,6 +118,14 @@ def test_rows_and_rejects_are_told_by_ingestion_date(town: Lake) -> None:
         by_hand = counts_by_date(town, name)
         assert {str(day): rows for day, rows in figures.rows[name].items()} == by_hand
     assert "1 of 37 records were rejected" in figures.rejects[Source.ACCELEROMETER].sentence
+
+
+def test_the_axis_of_few_rows_counts_whole_ones(town: Lake) -> None:
+    figures = figures_of(town)
+    few = {**figures.rows, "customer_landing": dict.fromkeys(figures.dates, 1)}
+    chart = draw(replace(figures, rows=few))["rows_and_rejects_by_date"].figure
+    labels = [label.get_text() for label in chart.axes[0].get_yticklabels()]
+    assert labels == [str(number) for number in range(len(labels))]
 
 
 def test_missing_values_are_counted_by_column(town: Lake) -> None:
