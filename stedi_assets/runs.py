@@ -18,6 +18,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import OperationalError
 
 from stedi_assets.checks import keys_of_checks, up_to_date
 from stedi_assets.dates import Stretch
@@ -107,7 +108,7 @@ def _run(
     run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     batch_events()
-    with _instance(narrator.tell) as instance:
+    with _told_of_home(), _instance(narrator.tell) as instance:
         instance.add_event_listener(run_id, narrator)
         result = job.execute_in_process(
             run_config={**quiet, **(run_config or {})},
@@ -121,6 +122,22 @@ def _run(
         narrator.tell("  stopped: what was made stays, and what is missing is made the next time")
         raise KeyboardInterrupt
     return result.success
+
+
+@contextmanager
+def _told_of_home() -> Iterator[None]:
+    """Turn an error of the databases in `DAGSTER_HOME` into one that says what to do.
+
+    Raises:
+        ValueError: runs cannot be kept there.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        raise ValueError(
+            f"runs cannot be kept in DAGSTER_HOME, {dagster_home()}: {error.orig}. See to it that "
+            "its disk is neither full nor read-only, then do it again; nothing is lost."
+        ) from error
 
 
 @contextmanager

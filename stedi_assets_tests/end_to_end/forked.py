@@ -294,7 +294,11 @@ class Clock:
             asked += 1
             return seconds if asked > after else 0
 
-        class Shifted(real):  # type: ignore[misc, valid-type]
+        class AnyMoment(type):
+            def __instancecheck__(cls, value: object) -> bool:
+                return isinstance(value, real)
+
+        class Shifted(real, metaclass=AnyMoment):  # type: ignore[misc, valid-type]
             @classmethod
             def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
                 return real.fromtimestamp(time.time(), tz)
