@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from stedi_assets.cli import main
+from stedi_assets.terminal import tell
 from stedi_assets_tests.end_to_end.process import succeeded
 
 STEDI = Path(sys.executable).with_name("stedi")
@@ -208,3 +209,10 @@ def test_bash_completes_commands_options_and_tables(typed: list[str], completed:
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True)
     found = done.stdout.split()
     assert [word for word in completed if word not in found] == [], done
+
+
+def test_what_a_terminal_would_obey_is_told_by_its_code(capsys: pytest.CaptureFixture[str]) -> None:
+    """A landing file's name may hold it, and may be no text at all."""
+    tell("Error: \x1b[2J\x1b]0;a\x07 \u202egpj.json \udcff é😀\ttab\nnext")
+    told = r"Error: \x1b[2J\x1b]0;a\x07 \u202egpj.json \udcff " + "é😀\ttab\nnext\n"
+    assert capsys.readouterr().out == told

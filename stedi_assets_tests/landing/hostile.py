@@ -287,9 +287,11 @@ def _in_parts(path: Path, size: int, compress: Callable[[bytes], bytes]) -> None
             file.write(part)
 
 
-def put_what_is_no_file(folder: Path) -> dict[str, str]:
-    """Put links, a pipe, a socket, if it may a device, into a folder; what each of them is."""
-    outside = folder.parent / "outside"
+def put_what_is_no_file(folder: Path, outside: Path) -> dict[str, str]:
+    """Put links, a pipe, a socket, if it may a device, into a folder; what each of them is.
+
+    Some links lead to another folder, which is made.
+    """
     (outside / "folder").mkdir(parents=True)
     for path in (outside / "secret.json", outside / "folder" / "a.json"):
         path.write_text(f"{PHONE}\n")
@@ -299,7 +301,7 @@ def put_what_is_no_file(folder: Path) -> dict[str, str]:
     found = {}
     for name, leads_to, kind in (
         ("out.json", outside / "secret.json", "a link"),
-        ("out by dots.json", Path("../outside/secret.json"), "a link"),
+        ("out by dots.json", Path(os.path.relpath(outside, folder), "secret.json"), "a link"),
         ("within.json", Path("inside.json"), "a link"),
         ("out", outside / "folder", "a link to a folder"),
         ("all", Path("/"), "a link to a folder"),
@@ -350,7 +352,7 @@ def main() -> None:
         large.write(asked.folder / "large" / name, asked.size)
     for name, write in BOMBS.items():
         write(asked.folder / "bombs" / name, asked.size)
-    put_what_is_no_file(asked.folder / "no files")
+    put_what_is_no_file(asked.folder / "no files", asked.folder / "outside")
 
 
 if __name__ == "__main__":

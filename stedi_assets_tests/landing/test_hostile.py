@@ -18,11 +18,12 @@ import pytest
 from backports import zstd
 
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.lake import Lake, open_lake
+from stedi_assets.lake import open_lake
 from stedi_assets.landing import records as module
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.landing.reader import Day, count_records, read_days
-from stedi_assets.resources import open_engine
+from stedi_assets.privacy.erasure import find
+from stedi_assets.resources import landed_now, open_engine
 from stedi_assets.tables import Source
 from stedi_assets_tests.landing import fuzz
 from stedi_assets_tests.landing.hostile import (
@@ -206,11 +207,14 @@ def test_the_limit_grows_with_the_file_but_has_an_end(
 # --- What is no file, and files that change --------------------------------------------------
 
 
-def test_what_is_no_file_is_told_and_not_opened_and_files_beside_it_are_read(lake: Lake) -> None:
-    landing = lake.storage.folder / "accelerometer/landing"
-    folder = landing / f"ingestion_date={DAY}"
+def test_what_is_no_file_is_told_and_not_opened_and_files_beside_it_are_read(
+    tmp_path: Path,
+) -> None:
+    """Also not by an erasure, which looks into everything."""
+    lake = open_lake(str(tmp_path / "lake"))
+    folder = lake.storage.folder / f"accelerometer/landing/ingestion_date={DAY}"
     folder.mkdir(parents=True)
-    odd = put_what_is_no_file(folder)
+    odd = put_what_is_no_file(folder, tmp_path / "outside")
     told: list[str] = []
     found = files_by_date(lake, PHONES, told.append)
     key = f"accelerometer/landing/ingestion_date={DAY}"
@@ -219,6 +223,30 @@ def test_what_is_no_file_is_told_and_not_opened_and_files_beside_it_are_read(lak
     assert sorted(told) == sorted(
         f"landing file {key}/{name}: it is {kind}; put a file in its place"
         for name, kind in odd.items()
+    )
+    with open_engine(lake) as engine:
+        erased = find(lake, engine, landed_now(lake), "a@test.com")
+    assert erased.records == dict.fromkeys(inside, 1)
+    link = "it is a link, and what it leads to holds 1 records"
+    into = "it is a link to a folder, and nobody looked at what is in there"
+    assert erased.by_hand == {
+        f"{key}/{name}": link if kind == "a link" else into
+        for name, kind in odd.items()
+        if kind in {"a link", "a link to a folder"}
+    }
+
+
+def test_names_are_told_in_one_line_without_what_a_terminal_obeys(tmp_path: Path) -> None:
+    lake = open_lake(str(tmp_path / "lake"))
+    folder = lake.storage.folder / "accelerometer/landing/ingestion_date=x\x1b[2J"
+    for name in ("a\nError: b.json", "\u202egpj.json", os.fsdecode(b"\xff.json")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(LINES)
+    told: list[str] = []
+    assert files_by_date(lake, PHONES, told.append) == {}
+    start = "landing file accelerometer/landing/ingestion_date=x\\x1b[2J/"
+    assert sorted(one.partition(": 'ingestion_date")[0] for one in told) == sorted(
+        start + name for name in ("a\\nError: b.json", "\\u202egpj.json", "\\udcff.json")
     )
 
 
