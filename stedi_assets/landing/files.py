@@ -66,7 +66,7 @@ def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> La
             if day < first
             else "in the future: give the files the date on which they came"
         )
-        keys = [file.key for file in files]
+        keys = [_shown(file) for file in files]
         named = ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
         misplaced.append(f"{named}: the ingestion date {day} is {remedy}.")
     growing = {
@@ -97,7 +97,7 @@ def files_by_date(
     for file in lake.landing_files(source):
         if not _is_hidden(file.key):
             if file.odd:
-                misplaced(f"landing file {file.key}: it is {file.odd}; put a file in its place")
+                misplaced(f"landing file {_shown(file)}: it is {file.odd}; put a file in its place")
                 continue
             try:
                 found[ingestion_date(file, lake.storage.delivered)].append(file)
@@ -125,7 +125,7 @@ def ingestion_date(file: StoredFile, delivered: Callable[[StoredFile], datetime]
             if day.isoformat() == in_path[1]:  # Python takes more forms of dates
                 return day
         raise ValueError(
-            f"landing file {file.key}: {in_path[0].lstrip('/')!r} is no date; "
+            f"landing file {_shown(file)}: {in_path[0].lstrip('/')!r} is no date; "
             f"rename it to {PARTITION}=YYYY-MM-DD"
         )
     stem = _EXTENSIONS.sub("", file.key.rsplit("/", 1)[-1])
@@ -138,6 +138,11 @@ def fingerprint(files: Iterable[StoredFile]) -> str:
     """A hash that changes when a file comes, goes or changes; empty where there are no files."""
     state = sorted((file.key, file.size, file.version) for file in files)
     return hashlib.sha256(json.dumps(state).encode()).hexdigest() if state else ""
+
+
+def _shown(file: StoredFile) -> str:
+    """The key of a file in one line, whatever is in it."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in file.key)
 
 
 def _is_hidden(key: str) -> bool:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import TypeVar
 
 import duckdb
 
@@ -38,12 +39,18 @@ from stedi_assets.tables import Column, Source, Table, landing_table, rejects_ta
 _LARGE = 2_000_000
 """Bytes of landing files that take longer to read than a query takes to plan."""
 _LINES = "newline_delimited"
+_AT_ONCE = 2_000
+"""Files of a query: for each DuckDB 2.0 keeps a tenth of a megabyte to the end, and with tens of
+thousands is far slower."""
 
 _FEW = 20
 """Files of a day that are looked at by themselves because they are not plain. Where there are more,
 small ones are read record by record without that: fifty thousand would take an hour."""
 _SMALL = 1 << 20
 """Bytes of files that are not worth a query that may fail."""
+
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -199,11 +206,14 @@ class _DayReader:
         """
         lines = {day: _count_lines(of.files.values()) for day, of in days.items()}
         readable = {day: count for day, count in lines.items() if count is not None}
-        together = len(readable) > 1
+        count = sum(len(days[day].files) for day in readable)
+        together = len(readable) > 1 or count > _AT_ONCE
         if together:
             try:
                 self._read_together([path for day in readable for path in days[day].files.values()])
             except _BAD_FILE:  # some day's files are not plain
+                if len(days) == 1:
+                    return dict.fromkeys(days)
                 alone = (self.stage_plain({day: days[day]}) for day in readable)
                 return dict.fromkeys(days) | {d: f for of_day in alone for d, f in of_day.items()}
         return dict.fromkeys(days) | {
@@ -211,14 +221,18 @@ class _DayReader:
             for day, count in readable.items()
         }
 
-    def _read_together(self, files: Collection[Path]) -> None:
+    def _read_together(self, files: Sequence[Path]) -> None:
         """Put the rows of files into the temporary table `together`."""
-        self._verify_keys(files, self.keys)
-        rows = self.plain_rows(self.keys, file="filename") if files else no_rows(self.table)
         self.connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE together AS {rows}",
-            {"files": file_names(files)} if files else None,
+            "CREATE OR REPLACE TEMP TABLE together AS "
+            f"SELECT *, NULL::VARCHAR AS filename FROM ({no_rows(self.table)})"
         )
+        for some in _portions(files):
+            self._verify_keys(some, self.keys)
+            self.connection.execute(
+                f"INSERT INTO together {self.plain_rows(self.keys, file='filename')}",
+                {"files": file_names(some)},
+            )
 
     def _stage_plain(
         self, day: date, of: Day, lines: int, together: bool
@@ -270,9 +284,9 @@ class _DayReader:
                 readable.append(_File(key, path, *count_written_lines(path)))
             except UnreadableFileError as error:
                 unreadable += self._reject_file(key, error)
-        return unreadable + self._read(readable)
+        return unreadable + sum(map(self._read, _portions(readable)))
 
-    def _read(self, files: list[_File]) -> int:
+    def _read(self, files: Sequence[_File]) -> int:
         lines = sum(file.lines for file in files)
         if not files or self._insert(files, self.keys, _LINES, lines) is not None:
             return lines
@@ -511,6 +525,10 @@ def _count_lines(files: Iterable[Path]) -> int | None:
         return sum(map(count_lines, files))
     except UnreadableFileError:
         return None
+
+
+def _portions(files: Sequence[_T]) -> list[Sequence[_T]]:
+    return [files[start : start + _AT_ONCE] for start in range(0, len(files), _AT_ONCE)]
 
 
 def _as_text(key: str) -> str:

@@ -9,6 +9,7 @@ import codecs
 import gzip
 import hashlib
 import io
+import os
 import re
 import stat
 import zlib
@@ -302,20 +303,22 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
     of_file = path.stat() if mode == "rb" else None
     if of_file and not stat.S_ISREG(of_file.st_mode):  # opening a pipe waits for its other end
         raise UnreadableFileError("it is no file but a pipe, a device or a folder")
-    opened: IO[bytes]
     match path.suffix.lower():
         case ".gz":
             if of_file and not of_file.st_size:  # gzip.open would take it for a whole file
                 raise _damaged(EOFError("Compressed file is empty"))
-            opened = cast(IO[bytes], gzip.open(path, mode))
+            return _limited(cast(IO[bytes], gzip.open(path, mode)), of_file)
         case ".zst":
-            opened = cast(IO[bytes], zstd.open(path, mode))
+            return _limited(cast(IO[bytes], zstd.open(path, mode)), of_file)
         case _:
             return path.open(mode)
-    if not of_file:
-        return opened
-    limit = min(max(_UNPACKED, _RATIO * of_file.st_size), _LARGEST)
-    return cast(IO[bytes], io.BufferedReader(_Unpacked(opened, limit), _CACHED))
+
+
+def _limited(stream: IO[bytes], packed: os.stat_result | None) -> IO[bytes]:
+    if not packed:  # it is to be written
+        return stream
+    limit = min(max(_UNPACKED, _RATIO * packed.st_size), _LARGEST)
+    return cast(IO[bytes], io.BufferedReader(_Unpacked(stream, limit), _CACHED))
 
 
 class _Unpacked(io.RawIOBase):

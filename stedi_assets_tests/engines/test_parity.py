@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from stedi_assets.assets.definitions import DEFINITIONS
-from stedi_assets.lake import open_lake
+from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing import on_spark
 from stedi_assets.landing.files import files_by_date
 from stedi_assets.making import make_landing
@@ -22,6 +22,7 @@ from stedi_assets.privacy.policies import Policy
 from stedi_assets.tables import PARTITION, TABLES, Source, landing_table
 from stedi_assets_tests.assets.rows import customer, device_reading, phone_reading
 from stedi_assets_tests.both_engines import Both, partitions
+from stedi_assets_tests.landing.hostile import write_small
 from stedi_assets_tests.landing.test_reader_against_plain_python import File, files
 
 pytestmark = pytest.mark.spark
@@ -173,6 +174,32 @@ def test_both_engines_make_the_same_of_the_reference_files(both: Both, reference
 # Landing files.
 
 
+def both_read(both: Both, lake: Lake, source: Source) -> None:
+    """Let both engines read a source's landing files, and hold what they give against each other.
+
+    One date has none.
+    """
+    found = files_by_date(lake, source)
+    wanted = [*found, date(2024, 1, 1)]
+    (rows, rejects), (rows_by_spark, rejects_by_spark) = (
+        make_landing(lake, engine, source, wanted, found) for engine in (both.duckdb, both.spark)
+    )
+    both.verify_same(rows, rows_by_spark)
+    both.verify_same(rejects, rejects_by_spark)
+    records, records_by_spark = (
+        {day: notes["records"] for day, notes in both.duckdb.notes(of.files).items()}
+        for of in (rows, rows_by_spark)
+    )
+    assert records_by_spark == records
+
+
+def test_both_engines_read_the_same_rows_and_rejects_of_hostile_landing_files(
+    both: Both, tmp_path: Path, several_tasks: None
+) -> None:
+    write_small(tmp_path / "accelerometer" / "landing" / f"{PARTITION}=2023-08-06")
+    both_read(both, open_lake(str(tmp_path)), Source.ACCELEROMETER)
+
+
 @st.composite
 def landed_files(draw: st.DrawFn) -> tuple[Source, dict[date, list[File]]]:
     source = draw(st.sampled_from(list(Source)))
@@ -204,16 +231,4 @@ def test_both_engines_read_the_same_rows_and_rejects_of_any_landing_files(
         folder.mkdir(parents=True)
         for file in of_day:
             file.write(folder)
-    lake = open_lake(str(root))
-    found = files_by_date(lake, source)
-    wanted = [*found, date(2024, 1, 1)]
-    (rows, rejects), (rows_by_spark, rejects_by_spark) = (
-        make_landing(lake, engine, source, wanted, found) for engine in (both.duckdb, both.spark)
-    )
-    both.verify_same(rows, rows_by_spark)
-    both.verify_same(rejects, rejects_by_spark)
-    records, records_by_spark = (
-        {day: notes["records"] for day, notes in both.duckdb.notes(of.files).items()}
-        for of in (rows, rows_by_spark)
-    )
-    assert records_by_spark == records
+    both_read(both, open_lake(str(root)), source)

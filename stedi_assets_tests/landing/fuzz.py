@@ -33,12 +33,35 @@ from stedi_assets_tests.storages import room_for_lakes
 
 FIRST = date(2023, 8, 6)
 
-NAMES = ["a", "it's", 'say "x"', "*", "[ab]", "wh?", "{a,b}", "new\nline", "100%s", "Zoë 😀", "$HOME"]
+NAMES = [
+    "a",
+    "it's",
+    'say "x"',
+    "*",
+    "[ab]",
+    "wh?",
+    "{a,b}",
+    "new\nline",
+    "100%s",
+    "Zoë 😀",
+    "$HOME",
+]
 """Of files, without number and extension."""
 
 VALUES = [
     *("12.7", "12.0", "1e3", "1E2", "-0", "-0.0", "0.1", "true", "false", "null", '"123"', '""'),
-    *("NaN", "nan", "-inf", "Infinity", "-Infinity", "1e400", "-1e400", "1e-400", "5e-324", "1e308"),
+    *(
+        "NaN",
+        "nan",
+        "-inf",
+        "Infinity",
+        "-Infinity",
+        "1e400",
+        "-1e400",
+        "1e-400",
+        "5e-324",
+        "1e308",
+    ),
     *("9" * 400, "2147483647", "2147483648", "-2147483649", "9223372036854775807"),
     *("9223372036854775808", "-9223372036854775808", "-9223372036854775809", "9007199254740993"),
     *("18446744073709551615", "18446744073709551616", "0.1000000000000000055511151231257827"),
@@ -49,19 +72,67 @@ VALUES = [
 """What may stand where a value is wanted: all of it is JSON, or nearly."""
 
 SPOILT = [
-    *("", "01", "+1", "oops", "1 2", "'a'", '"\\ud800"', '"\\udc00\\ud800"', '"\\x"', '"a\tb"', ".5"),
+    *(
+        "",
+        "01",
+        "+1",
+        "oops",
+        "1 2",
+        "'a'",
+        '"\\ud800"',
+        '"\\udc00\\ud800"',
+        '"\\x"',
+        '"a\tb"',
+        ".5",
+    ),
     *("1.", "1e", "--1", "0x10", "1_000", "/* c */ 1", "1 // c", "undefined", "None", "True", '"x'),
     *("+Infinity", "-nan", "١٢", '"\x00"', '"\x7f"', "\x0c1", "\u20281", "[1", "{", "}", "]", "1,"),
 ]
 """What is no value."""
 
-KEYS = ["extra", "", "users", "a.b", "$", "/user", "x y", "é", "USER", "Timestamp", "t\\u0069mestamp"]
+KEYS = [
+    "extra",
+    "",
+    "users",
+    "a.b",
+    "$",
+    "/user",
+    "x y",
+    "é",
+    "USER",
+    "Timestamp",
+    "t\\u0069mestamp",
+]
 
 TOKENS = [
     *'{}[],:"\\\n\r\t \f\v\0\x1c\x85',
     *("\n\n", "\r\n", "{}", "[]", "{{", "}}", "[[", "]]", "\ufeff", "\u00a0", "\u2028", "\u2029"),
-    *("//", "/*", "*/", "#", "NaN", "null", "true", "-", "1e400", '"user"', '"x":1', '\\"', "\\u0000"),
-    *("\\ud800", "\ud800", "😀", "'", "'; DROP TABLE landed; --", "${HOME}", "{{ 7*7 }}", "%s", "\x1b[2J"),
+    *(
+        "//",
+        "/*",
+        "*/",
+        "#",
+        "NaN",
+        "null",
+        "true",
+        "-",
+        "1e400",
+        '"user"',
+        '"x":1',
+        '\\"',
+        "\\u0000",
+    ),
+    *(
+        "\\ud800",
+        "\ud800",
+        "😀",
+        "'",
+        "'; DROP TABLE landed; --",
+        "${HOME}",
+        "{{ 7*7 }}",
+        "%s",
+        "\x1b[2J",
+    ),
 ]
 """What is put anywhere. A lone surrogate becomes three bytes that UTF-8 has not."""
 
@@ -97,7 +168,9 @@ def _pieces(content: bytes, random: Random) -> list[bytes]:
 
 
 def _gzipped(content: bytes, random: Random) -> bytes:
-    return b"".join(gzip.compress(part, random.choice([0, 1, 9]), mtime=0) for part in _pieces(content, random))
+    return b"".join(
+        gzip.compress(part, random.choice([0, 1, 9]), mtime=0) for part in _pieces(content, random)
+    )
 
 
 _SKIPPED = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"  # a zstd frame that says nothing
@@ -120,6 +193,10 @@ COMPRESSIONS: dict[str, Callable[[bytes, Random], bytes]] = {
     ".json.gz": _gzipped,
     ".ndjson.zst": _zstandard,
 }
+
+
+USUAL = {"_LARGE": 2_000_000, "BATCH": 20_000, "_FEW": 20, "_CHUNK": 1 << 20}
+"""How the reader's modules are set."""
 
 
 @dataclass(frozen=True)
@@ -212,7 +289,11 @@ def _record(random: Random, source: Source, faults: int) -> str:
             ("{", ":", ",", "}"),
             ("{", ": ", ", ", "}"),
             ("{ ", " : ", " , ", " }"),
-            *([("{\n  ", ": ", ",\n  ", "\n}"), ("{\r\n\t", ":", ",\r\n\t", ",\r\n}")] if faults else []),
+            *(
+                [("{\n  ", ": ", ",\n  ", "\n}"), ("{\r\n\t", ":", ",\r\n\t", ",\r\n}")]
+                if faults
+                else []
+            ),
         ]
     )
     return start + comma.join(f"{key}{colon}{value}" for key, value in members) + end
@@ -221,9 +302,18 @@ def _record(random: Random, source: Source, faults: int) -> str:
 def _right(random: Random, kind: str) -> str:
     match kind:
         case "string":
-            return json.dumps(random.choice(["a@b.c", " B@b.c", "50f7", "é😀", 'x"\\\n}', "{,}"]), ensure_ascii=random.random() < 0.5)
+            return json.dumps(
+                random.choice(["a@b.c", " B@b.c", "50f7", "é😀", 'x"\\\n}', "{,}"]),
+                ensure_ascii=random.random() < 0.5,
+            )
         case "float64":
-            return random.choice([repr(random.uniform(-9, 9)), repr(random.uniform(-1, 1) * 10.0 ** random.randint(-320, 308)), str(random.randint(-9, 9))])
+            return random.choice(
+                [
+                    repr(random.uniform(-9, 9)),
+                    repr(random.uniform(-1, 1) * 10.0 ** random.randint(-320, 308)),
+                    str(random.randint(-9, 9)),
+                ]
+            )
         case "int64":
             return str(random.choice([random.randint(0, 99), random.randint(-(2**63), 2**63 - 1)]))
         case _:
@@ -276,6 +366,10 @@ MUTATIONS = [_cut_off, _cut_out, _put_in, _put_in, _put_in, _flip, _double, _swa
 # --- Reading them ----------------------------------------------------------------------------
 
 
+def _shown(name: str) -> str:
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 class Reader:
     """The reader under test, over a folder of its own."""
 
@@ -292,7 +386,7 @@ class Reader:
             for day, files in one.days.items()
         }
         expected = {
-            day: [read_plainly(one.source, name, path) for name, path in files.items()]
+            day: [read_plainly(one.source, _shown(name), path) for name, path in files.items()]
             for day, files in paths.items()
         }
         try:
@@ -306,12 +400,19 @@ class Reader:
                 return f"{day}: rows {dict(rows - wanted)} are wrong, {dict(wanted - rows)} missing"
             refused = Counter(reject for _, of_file in files for reject in of_file)
             if rejects != refused:
-                return f"{day}: rejects {dict(rejects - refused)} are wrong, {dict(refused - rejects)} missing"
+                more, less = dict(rejects - refused), dict(refused - rejects)
+                return f"{day}: rejects {more} are wrong, {less} missing"
             if count != wanted.total() + refused.total():
                 return f"{day}: {count} records are noted"
             if (counted := count_records(paths[day].values())) != count:
                 return f"{day}: {counted} records are counted"
         return ""
+
+    def rows(self, written: Mapping[date, Path], day: date = FIRST) -> list[Row]:
+        """What is in the file that was written for a day."""
+        query = "FROM read_parquet($path, hive_partitioning = false)"
+        found = self.engine.connection.execute(query, {"path": str(written[day])}).fetchall()
+        return list(found)
 
     def _write(self, day: date, name: str, content: bytes) -> Path:
         path = self.folder / str(day) / name
@@ -333,16 +434,20 @@ class Reader:
             wanted = {day: Day(files, "") for day, files in paths.items()}
             written = read_days(self.engine, one.source, wanted)
         notes = self.engine.notes(written[0])
-        query = "FROM read_parquet($path, hive_partitioning = false)"
         found = {}
         for day in paths:
-            rows, rejects = (
-                Counter(execute(query, {"path": str(files[day])}).fetchall()) for files in written
-            )
+            rows, rejects = (Counter(self.rows(files, day)) for files in written)
             # zlib and zstd each say it in their words, and the reader adds them.
             known = Counter(
                 {
-                    (file, line, "the file cannot be decompressed" if why.startswith("the file cannot be decompressed") else why, record): count
+                    (
+                        file,
+                        line,
+                        "the file cannot be decompressed"
+                        if why.startswith("the file cannot be decompressed")
+                        else why,
+                        record,
+                    ): count
                     for (file, line, why, record), count in rejects.items()
                 }
             )
@@ -391,7 +496,8 @@ def find_difference(reading: Reader, inputs: int, seed: int) -> tuple[int, str]:
         count += sum(map(len, one.days.values()))
         if why := reading.difference(one):
             least = smaller(one, lambda less: bool(reading.difference(less)))
-            return count, f"seed {seed}, landing {number}: {why}\nas little as {least}:\n{reading.difference(least)}"
+            so = reading.difference(least)
+            return count, f"seed {seed}, landing {number}: {why}\nas little as {least}:\n{so}"
     return count, ""
 
 

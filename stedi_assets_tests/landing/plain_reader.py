@@ -158,8 +158,10 @@ def text_of(path: Path) -> str:
     """
     content = path.read_bytes()
     kind = path.suffix.lower()
-    if not path.name.lower().removesuffix(kind if kind in {".gz", ".zst"} else "").endswith(
-        (".json", ".jsonl", ".ndjson")
+    if (
+        not path.name.lower()
+        .removesuffix(kind if kind in {".gz", ".zst"} else "")
+        .endswith((".json", ".jsonl", ".ndjson"))
     ):
         raise ValueError("the name does not end in .json, .jsonl, .ndjson (.gz, .zst)")
     try:
@@ -228,9 +230,8 @@ def end_of_record(text: str, start: int) -> int:
             open_brackets = open_brackets[:-1]
             if not open_brackets:
                 return token.end()
-        elif token[0] == "," and not open_brackets:
-            if re.match(r",[ \t]*\{", text[token.start() : first_line_ends]):
-                return token.start()
+        elif not open_brackets and re.match(r",[ \t]*\{", text[token.start() : first_line_ends]):
+            return token.start()
     return first_line_ends
 
 

@@ -1,12 +1,10 @@
 """Any records in any layout: the reader finds what Python's own JSON module says is in them.
 
-The judge below is written from the demands and works on single records; how the reader cuts files
-and which of its ways it takes is no matter here.
+Here files are made of records, so that it is known where each begins; `fuzz.py` spoils them.
 """
 
 import gzip
 import json
-import math
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -25,97 +23,9 @@ from stedi_assets.lake import open_lake
 from stedi_assets.landing.reader import Day, count_records, read_days
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source
-
-FIELDS: dict[Source, list[tuple[str, str, bool]]] = {
-    Source.CUSTOMER: [
-        ("customerName", "string", False),
-        ("email", "string", True),
-        ("phone", "string", False),
-        ("birthDay", "string", False),
-        ("serialNumber", "string", True),
-        ("registrationDate", "int64", True),
-        ("lastUpdateDate", "int64", True),
-        ("shareWithResearchAsOfDate", "int64", False),
-        ("shareWithPublicAsOfDate", "int64", False),
-        ("shareWithFriendsAsOfDate", "int64", False),
-    ],
-    Source.ACCELEROMETER: [
-        ("user", "string", True),
-        ("timestamp", "int64", True),
-        ("x", "float64", True),
-        ("y", "float64", True),
-        ("z", "float64", True),
-    ],
-    Source.STEP_TRAINER: [
-        ("sensorReadingTime", "int64", True),
-        ("serialNumber", "string", True),
-        ("distanceFromObject", "int32", True),
-    ],
-}
-"""The producers' key, the type, and whether it is required."""
+from stedi_assets_tests.landing.plain_reader import FIELDS, judge
 
 DATE = date(2023, 8, 6)
-
-
-# --- The judge -------------------------------------------------------------------------------
-
-
-class Members(list[tuple[str, Any]]):
-    """What stands in an object, in order, keys that occur twice among them."""
-
-
-class Whole(str):
-    """A number without fraction and exponent."""
-
-
-class Real(str):
-    """Any other number, NaN and Infinity among them."""
-
-
-def judge(source: Source, text: str) -> tuple[Any, ...] | str:
-    """The row of a record, or the reason why there is none."""
-    try:
-        record = json.loads(
-            text,
-            object_pairs_hook=Members,
-            parse_int=Whole,
-            parse_float=Real,
-            parse_constant=Real,
-        )
-        json.dumps(record, ensure_ascii=False).encode()  # which half a surrogate pair cannot be
-    except ValueError:
-        return "not valid JSON"
-    if not isinstance(record, Members):
-        return "not a JSON object"
-    row = []
-    for key, kind, is_required in FIELDS[source]:
-        name = key.lower()
-        given = [value for found, value in record if found == key]
-        given = given or [value for found, value in record if found.lower() == name]
-        if len(given) > 1:
-            return f"{name} is given more than once"
-        raw = given[0] if given else None
-        value = None if raw is None else typed(kind, raw)
-        if raw is None and is_required:
-            return f"{name} is missing"
-        if raw is not None and value is None:
-            return f"{name} is not a valid {kind}"
-        if is_required and kind == "string" and not value.strip(" \t\r\n\f\v"):
-            return f"{name} is blank"
-        row.append(value)
-    return tuple(row)
-
-
-def typed(kind: str, raw: Any) -> Any:
-    if kind == "string":
-        return raw if type(raw) is str else None
-    if kind == "float64":
-        number = float(raw) if isinstance(raw, Whole | Real) else math.nan
-        return number if math.isfinite(number) else None
-    if not isinstance(raw, Whole) or len(raw) > 100:
-        return None
-    limit = 2 ** (int(kind[3:]) - 1)
-    return int(raw) if -limit <= int(raw) < limit else None
 
 
 # --- Records, as their text ------------------------------------------------------------------
