@@ -17,9 +17,10 @@ from stedi_assets.landing.sample import sample_into
 from stedi_assets.metadata import of_partitions
 from stedi_assets.privacy.erasure import ErasureError, as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.pruning import prune
 from stedi_assets.publishing import publish
 from stedi_assets.reconcile import Stale, reconcile
-from stedi_assets.resources import landed_and_left_alone, landed_now
+from stedi_assets.resources import keep_runs, landed_and_left_alone, landed_now
 from stedi_assets.tables import TABLES, Source, Table, Zone, landing_table, rejects_table
 
 SETTLED_AFTER = timedelta(seconds=5)
@@ -216,6 +217,28 @@ def FORGET() -> None:  # noqa: N802 - a job, as the others
 )
 def RECONCILE() -> None:  # noqa: N802 - a job, as the one above
     make_again()
+
+
+@dg.op
+def remove_old_runs(context: dg.OpExecutionContext) -> None:
+    """Removes what runs wrote that ended longer ago than they are kept."""
+    before = datetime.now(UTC) - keep_runs()
+    pruned = prune(context.instance, before)
+    context.log.info(
+        f"Removed {pruned.events:,} events of runs that ended before {before:%Y-%m-%d %H:%M} UTC, "
+        f"and {pruned.runs:,} of these runs whole. Of the others the latest materialization of "
+        "each partition and the latest finding of each check on it are left."
+    )
+
+
+@dg.job(
+    name="prune",
+    description="Removes the events, logs and configuration of runs that ended more than "
+    "STEDI_KEEP_RUNS_DAYS ago, but for the latest materialization of each partition and the latest "
+    "finding of each check on it.",
+)
+def PRUNE() -> None:  # noqa: N802 - a job, as the others
+    remove_old_runs()
 
 
 class Sample(dg.Config):

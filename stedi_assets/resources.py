@@ -190,6 +190,20 @@ def dagster_home() -> str | None:
     return str(Path(home).absolute())
 
 
+def keep_runs() -> timedelta:
+    """How long runs that ended are kept: `STEDI_KEEP_RUNS_DAYS`, by default 90 days.
+
+    Raises:
+        ValueError: it is no number of days.
+    """
+    value = os.environ.get("STEDI_KEEP_RUNS_DAYS") or "90"
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 36500:
+        raise ValueError(
+            f"STEDI_KEEP_RUNS_DAYS is {value!r}: set it to a number of days, from 1 to 36500"
+        )
+    return timedelta(days=int(value))
+
+
 def batch_events() -> None:
     """Let Dagster store a step's events together, which takes a fifth of the time on many dates.
 

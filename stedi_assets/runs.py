@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,9 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
                 ) from error
     else:
         tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
-        instance = dg.DagsterInstance.ephemeral()
+        # Its steps hand over nothing by files. A folder for them, which Dagster would make, would
+        # stay for good if this process is killed.
+        instance = dg.DagsterInstance.ephemeral(tempdir=os.devnull)
     with instance:
         yield instance
 

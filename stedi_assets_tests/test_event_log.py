@@ -189,12 +189,17 @@ several_days = dg.Definitions(
 )
 
 
-def run_days(instance: dg.DagsterInstance) -> None:
+def run_days(
+    instance: dg.DagsterInstance,
+    run_id: str = RUN_ID,
+    days: Sequence[str] = DAYS,
+) -> None:
+    """Run over an unbroken stretch of days."""
     several_days.resolve_job_def(BRING_UP_TO_DATE.name).execute_in_process(
         instance=instance,
-        tags=partition_tags(DAYS[0], DAYS[-1]),
+        tags=partition_tags(days[0], days[-1]),
         raise_on_error=False,
-        run_id=RUN_ID,
+        run_id=run_id,
     )
 
 

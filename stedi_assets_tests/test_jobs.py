@@ -178,7 +178,7 @@ def test_an_erasure_that_cannot_be_begun_fails_with_why_and_not_with_where(lake:
 )
 def test_every_job_says_what_it_does() -> None:
     jobs = {job.name: job.description for job in defs.resolve_all_job_defs()}
-    for name in ("bring_up_to_date", "reconcile", "forget", "sample_files"):
+    for name in ("bring_up_to_date", "reconcile", "forget", "prune", "sample_files"):
         assert len(jobs[name] or "") > 40
 
 

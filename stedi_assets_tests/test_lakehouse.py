@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,8 @@ from stedi_assets_tests.storages import (
 
 DAYS = ("2023-08-05", "2023-08-06", "2023-08-07")
 PAIRS = "machine_learning_curated"
+EAST = datetime(2023, 8, 7, 1, tzinfo=timezone(timedelta(hours=5)))
+"""A moment that is of the seventh there, and in UTC of the sixth."""
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +134,7 @@ def test_tables_of_one_lake_can_be_joined(lakehouse: Lakehouse) -> None:
         (DAYS[1], DAYS[1], [201]),
         (date(2023, 8, 6), date(2023, 8, 6), [201]),
         (datetime(2023, 8, 6, 12), datetime(2023, 8, 6, 12), [201]),
+        (EAST, EAST, [201]),
         ("2023-08-08", None, []),
         (None, "2001-01-01", []),
     ],
@@ -173,9 +176,10 @@ def test_a_start_after_the_end_is_an_error(lakehouse: Lakehouse) -> None:
         lakehouse.read(PAIRS, start=DAYS[2], end=DAYS[1])
 
 
-def test_a_day_that_is_none_is_an_error(lakehouse: Lakehouse) -> None:
-    with pytest.raises(ValueError, match="2023-08-32"):
-        lakehouse.read(PAIRS, start="2023-08-32")
+@pytest.mark.parametrize("day", ["2023-08-32", "", 0, 20230807])
+def test_a_day_that_is_none_is_an_error(lakehouse: Lakehouse, day: Any) -> None:
+    with pytest.raises(ValueError, match=f"{day!r} is no date: say it as YYYY-MM-DD"):
+        lakehouse.read(PAIRS, start=day)
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path) -> None:

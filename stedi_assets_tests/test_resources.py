@@ -1,7 +1,7 @@
 """Settings of the environment: what they mean, and what is said of those that make no sense."""
 
 import re
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import boto3
@@ -17,6 +17,7 @@ from stedi_assets.resources import (
     engines,
     glue_job,
     in_memory,
+    keep_runs,
     open_engine,
     pseudonym_key,
     settings_of_jobs,
@@ -174,6 +175,26 @@ def test_a_secret_that_cannot_be_read_is_an_error_that_names_it(
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY_SECRET", "nowhere")
     with pytest.raises(ValueError, match=r"^STEDI_PSEUDONYM_KEY_SECRET is 'nowhere', and Secrets"):
         pseudonym_key(open_lake(f"s3://{bucket.name}/lake"))
+
+
+# How long runs are kept.
+
+
+def test_runs_are_kept_for_ninety_days_or_as_many_as_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value, days in {"": 90, "1": 1, "365": 365}.items():
+        monkeypatch.setenv("STEDI_KEEP_RUNS_DAYS", value)
+        assert keep_runs() == timedelta(days=days)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "a week", "²", "99999999999"])
+def test_a_number_of_days_that_is_none_is_an_error_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("STEDI_KEEP_RUNS_DAYS", value)
+    with pytest.raises(ValueError, match=f"^STEDI_KEEP_RUNS_DAYS is '{re.escape(value)}': set it"):
+        keep_runs()
 
 
 def test_no_query_fetches_an_extension_reads_a_variable_or_uses_anybodys_credentials(

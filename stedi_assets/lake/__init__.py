@@ -9,11 +9,20 @@ from stedi_assets.lake.lake import (
     Lake,
     open_lake,
 )
-from stedi_assets.lake.storage import LocalStorage, Storage, StorageError, StoredFile
+from stedi_assets.lake.storage import (
+    LINK,
+    LINK_TO_FOLDER,
+    LocalStorage,
+    Storage,
+    StorageError,
+    StoredFile,
+)
 
 __all__ = [
     "ERASURES",
     "EXCHANGE",
+    "LINK",
+    "LINK_TO_FOLDER",
     "RECONCILED",
     "REPORTS",
     "SNAPSHOTS",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -24,6 +25,19 @@ _STAGING = "_staging"
 _WRITING = "_writing"
 _OTHERS = stat.S_IRWXO
 """The rights of those who are neither the owner nor of the group."""
+
+_DELIVERED = re.compile(r"[^/]+/landing/")
+"""What is below such a folder others have put there: no link is followed."""
+
+LINK = "a link"
+LINK_TO_FOLDER = "a link to a folder"
+LINK_TO_NOTHING = "a link to no file"
+_KINDS = {
+    stat.S_IFIFO: "a pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFBLK: "a device",
+    stat.S_IFCHR: "a device",
+}
 
 
 class StorageError(OSError):
@@ -48,6 +62,7 @@ class StoredFile:
         modified: when its content last changed, UTC.
         version: changes whenever the content does.
         version_id: of an old version, by which the storage knows it.
+        odd: what it is, if it is no file: a link below a landing folder, a pipe, a device.
     """
 
     key: str
@@ -55,6 +70,7 @@ class StoredFile:
     modified: datetime
     version: str
     version_id: str | None = None
+    odd: str = ""
 
 
 class Storage(Protocol):
@@ -75,6 +91,9 @@ class Storage(Protocol):
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """All files below the folder `prefix`, at any depth; none where there is no such folder.
+
+        So that nothing is lost without a word, it also gives what is no file, and is not to be
+        opened: see `StoredFile.odd`.
 
         Raises:
             OSError: a folder cannot be read.
@@ -110,6 +129,8 @@ class Storage(Protocol):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """Make the finished file `staged`, from `staging`, the content of `key`.
 
@@ -122,6 +143,10 @@ class Storage(Protocol):
                 gives it, and what the system lets others do with the file stays.
             notes: what `notes` may give without a look into the file; short, of ASCII, and by
                 names of small letters.
+            only_new: whether to leave alone what is there already.
+
+        Raises:
+            FileExistsError: there is a file of `key`, and it was to be a new one.
         """
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -225,7 +250,9 @@ class LocalStorage(LocalFolder):
             for entry in entries:
                 with suppress(FileNotFoundError):  # removed since the folder was read
                     below = f"{key}/{entry.name}" if key else entry.name
-                    if entry.is_dir():
+                    if entry.is_symlink() and _DELIVERED.match(below):
+                        yield _stored(below, entry.stat(follow_symlinks=False), _leads_to(entry))
+                    elif entry.is_dir():
                         yield from self._below(entry.path, below)
                     else:
                         yield _stored(below, entry.stat())
@@ -255,6 +282,8 @@ class LocalStorage(LocalFolder):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """See `Storage`."""
         target = self._path(key)
@@ -265,9 +294,12 @@ class LocalStorage(LocalFolder):
             os.utime(staged, (moment, moment))
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(target)
+        write_through(staged)
+        if only_new:
+            target.hardlink_to(staged)
+        else:
+            staged.replace(target)
+        write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`."""
@@ -297,12 +329,23 @@ class LocalStorage(LocalFolder):
         return self.root / key
 
 
-def _stored(key: str, stat: os.stat_result) -> StoredFile:
+def _leads_to(link: os.DirEntry[str]) -> str:
+    try:
+        mode = link.stat().st_mode
+    except OSError:  # also where links lead to each other
+        return LINK_TO_NOTHING
+    if stat.S_ISDIR(mode):
+        return LINK_TO_FOLDER
+    return LINK if stat.S_ISREG(mode) else LINK_TO_NOTHING
+
+
+def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     return StoredFile(
         key,
-        stat.st_size,
-        datetime.fromtimestamp(stat.st_mtime, UTC),
-        f"{stat.st_mtime_ns}-{stat.st_ino}",
+        of.st_size,
+        datetime.fromtimestamp(of.st_mtime, UTC),
+        f"{of.st_mtime_ns}-{of.st_ino}",
+        odd=odd or _KINDS.get(stat.S_IFMT(of.st_mode), ""),
     )
 
 
@@ -311,6 +354,15 @@ def make_folder(folder: Path) -> None:
     if not folder.is_dir():
         make_folder(folder.parent)
         folder.mkdir(0o777 & ~_OTHERS, exist_ok=True)
+
+
+def write_through(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk, where a loss of power leaves it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from stedi_assets.tables import PARTITION, Source
 _IN_PATH = re.compile(rf"(?:^|/){PARTITION}=([^/.]*)")
 _EXTENSIONS = re.compile(r"(\.(json|jsonl|ndjson|gz|zst))+$", re.IGNORECASE)
 _MILLISECONDS = re.compile(r"(?<!\d)\d{13}$")
-_UNFINISHED = re.compile(r"\.(tmp|temp|part|partial|crdownload|swp)$|~$", re.IGNORECASE)
+_UNFINISHED = re.compile(r"(\.(tmp|temp|part|partial|crdownload|swp)|~)\Z", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,15 @@ def files_by_date(
     Args:
         lake: where to look.
         source: whose files.
-        misplaced: is told of each file whose path says `ingestion_date=` and then no date.
+        misplaced: is told of each file whose path says `ingestion_date=` and then no date, and of
+            what is no file: a link, which could lead anywhere, or a pipe, at which reading waits.
     """
     found: dict[date, list[StoredFile]] = defaultdict(list)
     for file in lake.landing_files(source):
         if not _is_hidden(file.key):
+            if file.odd:
+                misplaced(f"landing file {file.key}: it is {file.odd}; put a file in its place")
+                continue
             try:
                 found[ingestion_date(file, lake.storage.delivered)].append(file)
             except ValueError as error:

@@ -2,15 +2,15 @@
 
 One set of SQL expressions says what a good record is. The fast path runs it over all files at once
 and wants a row for every line; a file that gives anything else is read on its own, and one that
-DuckDB cannot read is cut into records first, which are judged one by one.
+DuckDB cannot read is cut into records first, which are judged one by one. Where many small files
+are not plain, the records of several are judged together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice
 from pathlib import Path
 
 import duckdb
@@ -26,7 +26,9 @@ from stedi_assets.engines.duckdb import (
 from stedi_assets.landing.records import (
     BATCH,
     UnreadableFileError,
+    batches,
     count_lines,
+    count_written_lines,
     records,
     write_without,
 )
@@ -36,6 +38,12 @@ from stedi_assets.tables import Column, Source, Table, landing_table, rejects_ta
 _LARGE = 2_000_000
 """Bytes of landing files that take longer to read than a query takes to plan."""
 _LINES = "newline_delimited"
+
+_FEW = 20
+"""Files of a day that are looked at by themselves because they are not plain. Where there are more,
+small ones are read record by record without that: fifty thousand would take an hour."""
+_SMALL = 1 << 20
+"""Bytes of files that are not worth a query that may fail."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,7 @@ class _File:
     key: str
     path: Path
     lines: int  # with anything but blanks
+    size: int  # decompressed
 
 
 class _DayReader:
@@ -179,6 +188,7 @@ class _DayReader:
         self.connection = connection
         self.table = table
         self.kept_out = kept_out
+        self.not_plain = 0
         self.keys = {column.name: column.key for column in table.columns}
         self._columns = ", ".join(map(quoted, table.column_names))
 
@@ -187,14 +197,19 @@ class _DayReader:
 
         None for a day whose landing files hold anything but a good record a line.
         """
-        together = len(days) > 1
+        lines = {day: _count_lines(of.files.values()) for day, of in days.items()}
+        readable = {day: count for day, count in lines.items() if count is not None}
+        together = len(readable) > 1
         if together:
             try:
-                self._read_together([path for of in days.values() for path in of.files.values()])
+                self._read_together([path for day in readable for path in days[day].files.values()])
             except _BAD_FILE:  # some day's files are not plain
-                alone = (self.stage_plain({day: of}) for day, of in days.items())
-                return {day: found for of_day in alone for day, found in of_day.items()}
-        return {day: self._stage_plain(day, of, together) for day, of in days.items()}
+                alone = (self.stage_plain({day: days[day]}) for day in readable)
+                return dict.fromkeys(days) | {d: f for of_day in alone for d, f in of_day.items()}
+        return dict.fromkeys(days) | {
+            day: self._stage_plain(day, days[day], count, together)
+            for day, count in readable.items()
+        }
 
     def _read_together(self, files: Collection[Path]) -> None:
         """Put the rows of files into the temporary table `together`."""
@@ -205,11 +220,12 @@ class _DayReader:
             {"files": file_names(files)} if files else None,
         )
 
-    def _stage_plain(self, day: date, of: Day, together: bool) -> tuple[Path, Path] | None:
+    def _stage_plain(
+        self, day: date, of: Day, lines: int, together: bool
+    ) -> tuple[Path, Path] | None:
         notes = {"stamp": of.stamp}
         files = list(of.files.values())
         try:
-            lines = sum(map(count_lines, files))
             if not files:
                 query, names = no_rows(self.table), None
             elif together:
@@ -229,7 +245,7 @@ class _DayReader:
                 names,
                 self.connection,
             )
-        except (UnreadableFileError, *_BAD_FILE):
+        except _BAD_FILE:
             return None
         if count != lines or self._holds_erased(self.table.name, {day: rows}):
             return None
@@ -251,7 +267,7 @@ class _DayReader:
         unreadable = 0
         for key, path in files.items():
             try:
-                readable.append(_File(key, path, count_lines(path, blank_ones=False)))
+                readable.append(_File(key, path, *count_written_lines(path)))
             except UnreadableFileError as error:
                 unreadable += self._reject_file(key, error)
         return unreadable + self._read(readable)
@@ -260,9 +276,29 @@ class _DayReader:
         lines = sum(file.lines for file in files)
         if not files or self._insert(files, self.keys, _LINES, lines) is not None:
             return lines
+        if self.not_plain >= _FEW and sum(file.size for file in files) <= _SMALL:
+            return self._read_small(files)
         if len(files) > 1:  # halving finds the few files that are not plain
             return self._read(files[: len(files) // 2]) + self._read(files[len(files) // 2 :])
+        self.not_plain += 1
         return self._read_alone(files[0])
+
+    def _read_small(self, files: Sequence[_File]) -> int:
+        """Read files record by record, several with a query; of each all, or one reject."""
+        count = 0
+
+        def found() -> Iterator[tuple[str, int, str]]:
+            nonlocal count
+            for file in files:
+                try:
+                    yield from [(file.key, *record) for record in records(file.path)]
+                except UnreadableFileError as error:
+                    count += self._reject_file(file.key, error)
+
+        for batch in batches(found(), BATCH):
+            self._insert_judged(batch)
+            count += len(batch)
+        return count
 
     def _read_alone(self, file: _File) -> int:
         # Here no count of lines can tell of an error that DuckDB lost; with one thread none is.
@@ -378,9 +414,9 @@ class _DayReader:
         count = 0
         self.connection.execute("BEGIN")
         try:
-            found = records(path)
-            while batch := list(islice(found, BATCH)):
-                self._insert_judged(_as_text(key), batch)
+            found = ((key, *record) for record in records(path))
+            for batch in batches(found, BATCH):
+                self._insert_judged(batch)
                 count += len(batch)
         except UnreadableFileError as error:
             self.connection.execute("ROLLBACK")
@@ -407,15 +443,15 @@ class _DayReader:
         ).fetchall()
         return [is_theirs for (is_theirs,) in found]
 
-    def _insert_judged(self, file: str, batch: Sequence[tuple[int, str]]) -> None:
-        self._judge(batch)
+    def _insert_judged(self, batch: Sequence[tuple[str, int, str]]) -> None:
+        self._judge([(line, text) for _, line, text in batch])
         self.connection.execute(
             f"INSERT INTO landed SELECT {self._columns} FROM judged WHERE reason IS NULL"
         )
         self.connection.execute(
-            "INSERT INTO rejected SELECT $file, line, reason, "
+            "INSERT INTO rejected SELECT $files[position + 1], line, reason, "
             "CASE WHEN reason <> $erased THEN record END FROM judged WHERE reason IS NOT NULL",
-            {"file": file, "erased": ERASED},
+            {"files": [_as_text(key) for key, *_ in batch], "erased": ERASED},
         )
 
     def _judge(self, batch: Sequence[tuple[int, str]]) -> None:
@@ -467,6 +503,14 @@ class _DayReader:
                 f"OR (reason IS NOT NULL AND {mentions_erased('record', self.kept_out)})",
                 {"erased": ERASED},
             )
+
+
+def _count_lines(files: Iterable[Path]) -> int | None:
+    """How many lines files have; None if one cannot be read."""
+    try:
+        return sum(map(count_lines, files))
+    except UnreadableFileError:
+        return None
 
 
 def _as_text(key: str) -> str:

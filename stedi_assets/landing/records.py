@@ -10,14 +10,17 @@ import gzip
 import hashlib
 import io
 import re
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import IO, Literal, cast
+from typing import IO, TYPE_CHECKING, Literal, TypeVar, cast
 
 import numpy as np
 from backports import zstd
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 LANDING_EXTENSIONS = tuple(
     kind + compression
@@ -31,7 +34,16 @@ _CACHED = 1 << 18
 """Bytes that a core still has in its cache when it looks at them again."""
 BATCH = 20_000
 """Records that are looked at together."""
-_LONGEST_RECORD = 16 << 20  # as DuckDB's reader has it
+_BATCH_LETTERS = 16 << 20
+_LONGEST_RECORD = 32 << 20
+"""Letters of a record: DuckDB's reader takes none that is longer."""
+_UNPACKED = 256 << 20
+"""Bytes to which any file may decompress: they are read in seconds."""
+_RATIO = 250
+"""How many times its size a larger file may decompress to. Landing files come to 5 to 40, the same
+record again and again to 200, and what is packed to do harm to 1,000 (gzip) and 30,000 (zstd)."""
+_LARGEST = 64 << 30
+"""Bytes to which no file may decompress."""
 _NEWLINE = ord("\n")
 _BINARY_SNIFF = 8000  # a NUL this early says binary, as git has it
 
@@ -68,6 +80,9 @@ Kinds are (s)trings, other (w)ords and the punctuation; of the last token, (k)ey
 """
 
 
+_Found = TypeVar("_Found", bound=tuple[object, ...])
+
+
 class UnreadableFileError(ValueError):
     """A landing file that cannot be read at all; says why."""
 
@@ -76,25 +91,20 @@ class EntangledRecordsError(UnreadableFileError):
     """A broken landing file of which some records cannot be taken without changing others."""
 
 
-def count_lines(path: Path, *, blank_ones: bool = True) -> int:
+def count_lines(path: Path) -> int:
     """How many lines a file has; on the way it is seen whether the file can be read to its end.
 
     DuckDB looks neither at gzip's checksum nor at the end of a zstd frame, and would take a
     damaged file for a shorter or another one; and it reads whatever it is given.
 
-    Args:
-        path: a landing file.
-        blank_ones: whether lines without anything but blanks count; without them it is slower.
-
     Raises:
-        UnreadableFileError: the name is not a landing file's, or the content is damaged.
+        UnreadableFileError: the name is not a landing file's, or the content is damaged, or
+            decompresses to too much.
         OSError: the file cannot be opened.
     """
     verify_name(path)
     with _open(path) as stream:
         try:
-            if not blank_ones:
-                return sum(1 for line in stream if not line.isspace())
             chunk = np.empty(_CACHED, np.uint8)
             newlines, last = 0, _NEWLINE
             while size := stream.readinto(chunk):  # type: ignore[attr-defined]
@@ -103,6 +113,25 @@ def count_lines(path: Path, *, blank_ones: bool = True) -> int:
             return newlines + (last != _NEWLINE)
         except _DAMAGED as error:
             raise _damaged(error) from error
+
+
+def count_written_lines(path: Path) -> tuple[int, int]:
+    """How many lines a file has with anything but blanks, and how many bytes; slower.
+
+    Raises:
+        UnreadableFileError, OSError: as `count_lines`.
+    """
+    verify_name(path)
+    count, size, is_written = 0, 0, False
+    for chunk in chunks(path):
+        first, *more = chunk.split(b"\n")
+        is_written = is_written or bool(first.strip())
+        if more:
+            *whole, begun = more
+            count += is_written + sum(1 for line in whole if line.strip())
+            is_written = bool(begun.strip())
+        size += len(chunk)
+    return count + is_written, size
 
 
 def chunks(path: Path) -> Iterator[bytes]:
@@ -155,6 +184,20 @@ def records(path: Path) -> Iterator[tuple[int, str]]:
     return ((line, text) for _, line, text in pieces(path) if text)
 
 
+def batches(found: Iterable[_Found], size: int) -> Iterator[list[_Found]]:
+    """Records, or pieces, so many at a time, and fewer where they are long."""
+    batch: list[_Found] = []
+    letters = 0
+    for one in found:
+        batch.append(one)
+        letters += sum(len(part) for part in one if isinstance(part, str))
+        if len(batch) == size or letters >= _BATCH_LETTERS:
+            yield batch
+            batch, letters = [], 0
+    if batch:
+        yield batch
+
+
 def write_without(
     path: Path, to: Path, leave_out: Callable[[Sequence[tuple[int, str]]], Sequence[bool]]
 ) -> int:
@@ -177,9 +220,8 @@ def write_without(
     """
     count, gap, is_start, is_gap_open = 0, "", True, False
     kept = hashlib.sha256()
-    found = pieces(path)
     with _open(to, "wb") as stream, io.TextIOWrapper(stream, "utf-8", newline="") as out:
-        while batch := list(islice(found, BATCH)):
+        for batch in batches(pieces(path), BATCH):
             whole = [(line, text) for _, line, text in batch if text]
             flags = iter(leave_out(whole) if whole else ())
             for between, _, text in batch:
@@ -231,16 +273,16 @@ def pieces(path: Path) -> Iterator[tuple[str, int, str]]:
     a line break, and spread over lines. What is no JSON value is a record too.
 
     Raises:
-        UnreadableFileError: the name is not a landing file's, or the content is damaged, binary or
-            not UTF-8. Records that came before are then not to be used.
+        UnreadableFileError: the name is not a landing file's, or the content is damaged, binary,
+            not UTF-8, or too large: a record, or what is decompressed. Records that came before
+            are then not to be used.
         OSError: the file cannot be opened.
     """
     verify_name(path)
-    with _open(path) as stream:
+    with _open(path) as start, _open(path) as stream:
         try:
-            if b"\0" in stream.read(_BINARY_SNIFF):
+            if b"\0" in start.read(_BINARY_SNIFF):
                 raise UnreadableFileError("the file is binary, not text")
-            stream.seek(0)
             with io.TextIOWrapper(stream, "utf-8", newline="\n") as lines:
                 yield from _cut(lines)
         except _DAMAGED as error:
@@ -257,15 +299,44 @@ def _damaged(error: Exception) -> UnreadableFileError:
 
 
 def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
+    of_file = path.stat() if mode == "rb" else None
+    if of_file and not stat.S_ISREG(of_file.st_mode):  # opening a pipe waits for its other end
+        raise UnreadableFileError("it is no file but a pipe, a device or a folder")
+    opened: IO[bytes]
     match path.suffix.lower():
         case ".gz":
-            if mode == "rb" and not path.stat().st_size:  # gzip.open would take it for a whole file
+            if of_file and not of_file.st_size:  # gzip.open would take it for a whole file
                 raise _damaged(EOFError("Compressed file is empty"))
-            return cast(IO[bytes], gzip.open(path, mode))
+            opened = cast(IO[bytes], gzip.open(path, mode))
         case ".zst":
-            return cast(IO[bytes], zstd.open(path, mode))
+            opened = cast(IO[bytes], zstd.open(path, mode))
         case _:
             return path.open(mode)
+    if not of_file:
+        return opened
+    limit = min(max(_UNPACKED, _RATIO * of_file.st_size), _LARGEST)
+    return cast(IO[bytes], io.BufferedReader(_Unpacked(opened, limit), _CACHED))
+
+
+class _Unpacked(io.RawIOBase):
+    """What a compressed file decompresses to, up to a limit."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        self._stream, self._limit, self._left = stream, limit, limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        size: int = self._stream.readinto(buffer)  # type: ignore[attr-defined]
+        self._left -= size
+        if self._left < 0:
+            raise UnreadableFileError(f"the file decompresses to more than {self._limit:,} bytes")
+        return size
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _cut(lines: IO[str]) -> Iterator[tuple[str, int, str]]:
@@ -273,26 +344,36 @@ def _cut(lines: IO[str]) -> Iterator[tuple[str, int, str]]:
     while not at_end:
         # What the last chunk left over is the beginning of a record that goes on in this one.
         text, at = text[at:], 0
-        more = "".join(lines.readlines(max(_CHUNK, len(text))))
+        size = max(_CHUNK, len(text))
+        more = lines.read(size)
+        more += lines.readline(size)  # whole lines, where they are not longer than that
         text, at_end = text + more, not more
+        is_whole_line = at_end or text.endswith("\n")
         while True:
             start = _BETWEEN_RECORDS.match(text, at).end()  # type: ignore[union-attr]
             between += text[at:start]
             line, at = line + text.count("\n", at, start), start
             if start == len(text):
                 break
-            is_whole = at_end or len(text) - start >= _LONGEST_RECORD
-            end = _end_of_record(text, start, is_whole)
-            if end is None:
+            is_long = len(text) - start >= _LONGEST_RECORD
+            end = _end_of_record(text, start, at_end or is_long, is_whole_line)
+            if end is None and not is_long:
                 break
+            if end is None or end - start > _LONGEST_RECORD:
+                raise UnreadableFileError(
+                    f"a record on line {line:,} is longer than {_LONGEST_RECORD:,} letters"
+                )
             record = text[start:end].rstrip()
             yield between, line, record
             between = text[start + len(record) : end]
             line, at = line + text.count("\n", start, end), end
+        if len(between) > _LONGEST_RECORD:
+            yield between, line, ""
+            between = ""
     yield between, line, ""
 
 
-def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:
+def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -> int | None:
     """Where the record, good or broken, that begins at `start` ends; None: not in this text.
 
     It ends where its brackets close, if that is on its line; or on a later line, if it is
@@ -301,9 +382,19 @@ def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:
 
     One that does not close is looked at again from its second line on, so that a limit to the
     levels is a limit to how often a line is looked at.
+
+    Args:
+        text: lines.
+        start: where in them the record begins.
+        is_whole: whether it has to end in this text, at the latest with its line.
+        is_whole_line: whether the last line is there to its end; else of strings that do not end
+            nobody can tell.
     """
-    if found := _FLAT_OBJECT.match(text, start) or _SCALAR.match(text, start):
+    if found := _FLAT_OBJECT.match(text, start):
         return found.end()
+    if found := _SCALAR.match(text, start):
+        return found.end() if is_whole_line or found.end() < len(text) else None
+    cut_off = len(text) if is_whole_line else text.rfind("\n") + 1
     is_spread = _BARE_BRACKET.match(text, start) is not None
     is_well_formed = True
     line_end = -1
@@ -311,6 +402,8 @@ def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:
     last = ""
     for token in _TOKEN.finditer(text, start):
         kind = _kind(token[0])
+        if kind == '"' and token.start() >= cut_off:
+            return None
         inner = brackets[-1] if brackets else ""
         if kind == "\n":
             line_end = token.start() if line_end < 0 else line_end
@@ -332,9 +425,9 @@ def _end_of_record(text: str, start: int, is_whole: bool) -> int | None:
             last = kind
         elif kind != "\n":
             last = "k" if inner == "{" and last in "{," else "v"
-    if not is_whole:
-        return None
-    return line_end if line_end >= 0 else len(text)
+    if line_end >= 0:
+        return line_end if is_whole else None
+    return len(text) if is_whole and is_whole_line else None
 
 
 def _kind(token: str) -> str:

@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
-from stedi_assets.lake import ERASURES, RECONCILED, Lake, StoredFile
+from stedi_assets.lake import (
+    ERASURES,
+    LINK,
+    LINK_TO_FOLDER,
+    RECONCILED,
+    Lake,
+    StoredFile,
+)
 from stedi_assets.landing.files import Landed
 from stedi_assets.landing.reader import write_without_erased
 from stedi_assets.landing.records import EntangledRecordsError, UnreadableFileError, is_text
@@ -158,7 +165,11 @@ def _find(
     holding = set(traces.keys)
     replaced: dict[str, tuple[StoredFile, Path]] = {}
     records: dict[str, int] = {}
-    by_hand: dict[str, str] = {}
+    by_hand = {
+        file.key: "it is a link to a folder, and nobody looked at what is in there"
+        for file in everything
+        if file.odd == LINK_TO_FOLDER
+    }
     for source in Source:
         by_date = landed.by_date[source]
         of_a_date = {file.key for files in by_date.values() for file in files}
@@ -168,7 +179,8 @@ def _find(
         files |= {
             file.key: file
             for file in lake.landing_files(source)
-            if file.key in holding or file.key in not_read or file.key not in of_a_date
+            if file.odd in {"", LINK}
+            and (file.key in holding or file.key in not_read or file.key not in of_a_date)
         }
         for key, file in sorted(files.items()):
             if key in traces.unreadable:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, quoted
-from stedi_assets.lake import Lake, StoredFile
+from stedi_assets.lake import LINK, Lake, StoredFile
 from stedi_assets.landing.records import UnreadableFileError, chunks
 
 _OVERLAP = 4000
@@ -106,6 +106,8 @@ def search(lake: Lake, engine: DuckDBEngine, words: Words, files: Iterable[Store
     for file in files:
         if words.are_in(file.key):
             found.keys.append(file.key)
+        if file.odd not in {"", LINK}:  # nothing is in it, or nobody looks
+            continue
         if file.key.endswith(".parquet"):
             parquet[lake.storage.fetch(file)] = file
             continue

@@ -8,14 +8,17 @@ process. What reads settings when it is imported (`stedi_assets.definitions`) ea
 from __future__ import annotations
 
 import ctypes
+import datetime
 import os
+import resource
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import cache, partial, wraps
 from inspect import isfunction
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerContext, ForkServerProcess
@@ -33,6 +36,7 @@ _IMPORTED = (
     "dagster_duckdb",
     "duckdb",
     "ibis.backends.duckdb",
+    "pytest",
     "stedi_assets.catalog.views",
     "stedi_assets.cli",
     "stedi_assets.event_log",
@@ -45,7 +49,8 @@ _IMPORTED = (
     "stedi_assets.run_launcher",
     __name__,
 )
-"""By the server; nothing that reads a setting when it is imported."""
+"""By the server; nothing that reads a setting when it is imported. Of the main module, which is
+pytest's, Python imports what it imports into each fork."""
 
 _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -96,7 +101,8 @@ def begin(
         output: the file that takes what it prints.
         settings: the whole environment of the process, beside the way to programs.
         folder: its working directory; that of the output without.
-        prepare: is called in the process before anything else, as `dying`; it is pickled.
+        prepare: is called in the process before anything else, as `Dying`; it is pickled, and must
+            not be of a module that imports `stedi_assets.definitions`.
     """
     environment = {"PATH": os.environ.get("PATH", os.defpath), **settings}
     process = _context().Process(
@@ -123,6 +129,8 @@ def _stedi(
     folder: Path,
     prepare: Callable[[], object] | None,
 ) -> None:
+    if "stedi_assets.definitions" in sys.modules:
+        raise ImportError("stedi_assets.definitions has read other settings than the job's")
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGKILL)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(descriptor, 1)
@@ -215,14 +223,86 @@ class Telling:
 
 @dataclass(frozen=True)
 class Dying:
-    """Kills the process at a point at the storage, by its number."""
+    """Kills the process at a point at the storage, by its number, or by how its name begins."""
 
-    point: int
+    point: int = 0
+    before: str = ""
 
     def __call__(self) -> None:
         def act(number: int, what: str) -> None:
-            if number == self.point:
+            named = self.before and what.startswith(f"before {self.before}")
+            if number == self.point or named:
                 os.write(1, f"killed at {number} {what}\n".encode())
                 os.kill(os.getpid(), signal.SIGKILL)
 
         at_calls(act)
+
+
+@dataclass(frozen=True)
+class InParts:
+    """Has S3 take tables in parts, as it takes large ones."""
+
+    def __call__(self) -> None:
+        from stedi_assets.lake import s3
+
+        s3.TransferConfig = partial(s3.TransferConfig, multipart_threshold=1)
+
+
+@dataclass(frozen=True)
+class Both:
+    """One preparation, and then another one."""
+
+    one: Callable[[], object]
+    other: Callable[[], object]
+
+    def __call__(self) -> None:
+        self.one()
+        self.other()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Lets the process take some bytes of address space more than it has now, and no more."""
+
+    more: int
+
+    def __call__(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        limit = pages * resource.getpagesize() + self.more
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Another clock than the machine's, for all that asks Python for the time.
+
+    Attributes:
+        seconds: by which it differs.
+        after: how often it has to be asked before it does.
+    """
+
+    seconds: float
+    after: int = 0
+
+    def __call__(self) -> None:
+        seconds, after = self.seconds, self.after
+        asked = 0
+        real_time, real = time.time, datetime.datetime
+
+        def shift() -> float:
+            nonlocal asked
+            asked += 1
+            return seconds if asked > after else 0
+
+        class Shifted(real):  # type: ignore[misc, valid-type]
+            @classmethod
+            def now(cls, tz: datetime.tzinfo | None = None) -> datetime.datetime:
+                return real.fromtimestamp(time.time(), tz)
+
+        time.time = lambda: real_time() + shift()
+        time.time_ns = lambda: int(time.time() * 1e9)
+        for module in [*sys.modules.values()]:
+            name = getattr(module, "__name__", "")
+            ours = name.startswith(("stedi_assets.", "dagster"))
+            if ours and getattr(module, "datetime", None) is real:
+                module.datetime = Shifted  # type: ignore[attr-defined]

@@ -5,6 +5,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 from stedi_assets_tests.end_to_end.forked import Dying, Telling, begin
+from stedi_assets_tests.end_to_end.landing_files import customer, land
+from stedi_assets_tests.storages import opened
 
 
 def test_jobs_are_forked_from_a_process_of_one_thread_and_know_no_settings_but_their_own(
@@ -36,3 +38,18 @@ def test_a_job_dies_at_each_point_of_an_undisturbed_one(tmp_path: Path) -> None:
         assert job.told().endswith(f"killed at {points[number - 1]}\n")
     job = begin("counts", output=told, settings=settings, prepare=Dying(len(points) + 1))
     job.succeeded()
+
+
+def test_of_a_run_that_is_killed_nothing_is_left_where_all_programs_have_temporary_files(
+    tmp_path: Path,
+) -> None:
+    """Where nobody would remove it: what a run has not finished lies in its lake."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    land(opened(tmp_path / "lake"), "customer", "2023-08-06", customer("ann@x.com", "s"))
+    settings = {"STEDI_LAKE": "lake", "TMPDIR": str(temporary)}
+    dying = Dying(before="publish customer/landing_parquet/")
+    job = begin("run", output=tmp_path / "told", settings=settings, prepare=dying)
+    assert job.wait() == -signal.SIGKILL
+    assert "killed at" in job.told()
+    assert [*temporary.iterdir()] == []

@@ -149,6 +149,23 @@ def test_a_copy_that_was_cut_short_is_downloaded_again(bucket: Bucket, storage: 
     assert storage.fetch(find(storage)).read_bytes() == b"all of it"
 
 
+def test_what_is_downloaded_lies_meanwhile_where_it_is_removed_if_the_process_is_killed(
+    bucket: Bucket, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, b"{}")
+    meanwhile: list[str] = []
+    read = storage._read
+
+    def look(*arguments: Any) -> None:
+        read(*arguments)
+        found = (path.relative_to(storage.folder) for path in storage.folder.rglob("*"))
+        meanwhile.extend(path.parts[0] for path in found if (storage.folder / path).is_file())
+
+    monkeypatch.setattr(storage, "_read", look)
+    assert storage.fetch(find(storage)).read_bytes() == b"{}"
+    assert meanwhile == ["_staging"]
+
+
 def test_a_file_that_was_replaced_is_downloaded_again(bucket: Bucket, storage: S3Storage) -> None:
     put(bucket, b"old")
     old = storage.fetch(find(storage))

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -299,6 +299,36 @@ def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: Stora
         reader.join()
     assert not wrong
     assert seen
+
+
+def test_what_is_to_be_new_replaces_nothing(storage: Storage) -> None:
+    with storage.staging() as folder:
+        for number, said in enumerate((b"first", b"second")):
+            staged = folder / str(number)
+            staged.write_bytes(said)
+            with pytest.raises(FileExistsError) if number else nullcontext():
+                storage.publish(staged, KEY, only_new=True)
+    assert content(storage) == b"first"
+    assert [file.key for file in storage.list("customer")] == [KEY]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_when_it_is_published(
+    local: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing that was told to be done is undone by a loss of power."""
+    written: list[tuple[Path, bool]] = []
+    target = local.root / "customer/trusted/part-0.parquet"
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        written.append((name, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with local.staging() as folder:
+        staged = folder / "staged"
+        staged.write_bytes(b"rows")
+        local.publish(staged, "customer/trusted/part-0.parquet")
+    assert written == [(staged, False), (target.parent, True)]
 
 
 def test_publishing_leaves_nothing_beside_the_file(storage: Storage) -> None:
