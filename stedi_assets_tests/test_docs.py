@@ -470,7 +470,7 @@ def test_settings_that_a_page_names_are_read_somewhere(page: Page) -> None:
         (ROOT / name).read_text()
         for name in ("stedi_assets/resources.py", "Makefile", "deploy/aws/workspace.yaml")
     )
-    code += "".join(path.read_text() for path in (ROOT / "stedi_assets_tests").glob("*.py"))
+    code += "".join(path.read_text() for path in (ROOT / "stedi_assets_tests").rglob("*.py"))
     for name in set(re.findall(r"\bSTEDI_[A-Z_]+\b", page.text)):
         assert name in code
 
