@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-long test-spark test-s3 lint dev bench lock clean
+.PHONY: run test test-all test-long test-spark test-s3 lint dev bench lock audit sbom clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts, the report
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -16,7 +16,9 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
 	$(BIN)/pytest -n auto -m "not long and not spark"
 
-test-long: $(VENV)/installed  ## The tests that take longer: hundreds of histories of a lake, dagster dev
+test-all: test-long test-spark test-s3  ## All that `make test` leaves out
+
+test-long: $(VENV)/installed  ## The tests that take longer: histories of a lake, kills, dagster dev
 	$(BIN)/pytest -n auto -m long
 
 test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17
@@ -44,6 +46,13 @@ lock:  ## New versions into both lock files, with uv from anywhere on the PATH
 	$(COMPILE) --extra aws --extra build --constraint requirements.lock --upgrade \
 		--output-file deploy/aws/requirements.lock
 
+audit: $(VENV)/installed  ## Whether any locked version has a known vulnerability; asks the index of packages
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.lock
+	$(BIN)/pip-audit --require-hashes --disable-pip -r deploy/aws/requirements.lock
+
+sbom: $(VENV)/installed  ## What the image installs, as CycloneDX: sbom.json
+	$(BIN)/python deploy/sbom.py deploy/aws/requirements.lock > sbom.json
+
 # The environment: exactly the lock file's packages, and the project itself in place.
 $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -52,4 +61,4 @@ $(VENV)/installed: requirements.lock setup.cfg pyproject.toml
 	@touch $@
 
 clean:  ## Everything that the commands above made, but no landing file
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build sbom.json *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -5,6 +5,7 @@ Imports are made where they are needed, so that `--help` is there at once.
 
 from __future__ import annotations
 
+import errno
 import gc
 import getpass
 import json
@@ -13,7 +14,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
@@ -107,6 +108,12 @@ def run(
             )
         ok = not landed.misplaced
         made: set[tuple[str, date]] = set()
+        if (only or first or last) and not any(
+            earliest.date() <= day <= latest.date()
+            for days in landed.by_date.values()
+            for day in days
+        ):
+            tell("There are no landing files of these dates.")
         runs = stretches(set().union(*changed.values())) if tables else []
         for number, stretch in enumerate(runs, 1):
             from stedi_assets.jobs import tables_after
@@ -130,6 +137,7 @@ def run(
             found = _count(lake, engine)
         elif not made:
             tell("All tables are up to date.")
+        tell()
         _print_counts(lake, found)
         _tell_interrupted(lake, engine)
     sys.exit(0 if ok else 1)
@@ -187,6 +195,7 @@ def reconcile(dry_run: bool) -> None:
             _print_stale(stale)
             return
         ok = _reconcile(True)
+        tell()
         _print_counts(lake, _count(lake, engine))
     sys.exit(0 if ok else 1)
 
@@ -369,11 +378,10 @@ def report() -> None:
     \b
     stedi report
     """
-    from stedi_assets.report.figures import DamagedError
     from stedi_assets.report.report import LATEST, write_report
     from stedi_assets.resources import landed_now, policy
 
-    told = _told_without_traceback(DamagedError, ValueError)
+    told = _told_without_traceback(ValueError)
     with _opened_lake() as (lake, engine), told, lake.writing():  # so that nothing changes
         made = write_report(lake, engine, policy(), landed_now(lake), datetime.now(UTC))
     for problem in made.figures.problems():
@@ -447,11 +455,26 @@ def _told_without_traceback(*errors: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
+def _told_if_not_allowed(lake: Lake) -> Iterator[None]:
+    """Turn what the file system does not allow into an error that says what it takes."""
+    try:
+        yield
+    except OSError as error:
+        if is_debug() or error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise
+        fail(
+            f"{error.filename}: {error.strerror}. Whoever runs `stedi` has to read and write what "
+            f"is in {lake.storage.uri()}; also commands that change nothing work there."
+        )
+
+
+@contextmanager
 def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     from stedi_assets.lake import StorageError, open_lake
     from stedi_assets.privacy.suppression import OtherKeyError
     from stedi_assets.resources import (
         cache_folder,
+        dagster_home,
         engines,
         lake_root,
         open_engine,
@@ -461,19 +484,21 @@ def _opened_lake() -> Iterator[tuple[Lake, DuckDBEngine]]:
     )
 
     with _told_without_traceback(StorageError, OtherKeyError):
-        with _told_without_traceback(ValueError):
+        with _told_without_traceback(ValueError, PermissionError):
             start_date()
             policy()
             engines()
+            dagster_home()
             lake = open_lake(lake_root(), cache_folder())
-        if not lake.storage.exists():
-            fail(
-                f"there is no lake at {lake.storage.uri()}. Set STEDI_LAKE to the folder that "
-                "holds customer/landing and the others, or make one up with `stedi sample`."
-            )
-        with _told_without_traceback(ValueError):
-            pseudonym_key(lake)
-        with open_engine(lake) as engine:
+        with ExitStack() as at_end, _told_if_not_allowed(lake):
+            if not lake.storage.exists():
+                fail(
+                    f"there is no lake at {lake.storage.uri()}. Set STEDI_LAKE to the folder that "
+                    "holds customer/landing and the others, or make one up with `stedi sample`."
+                )
+            with _told_without_traceback(ValueError):
+                pseudonym_key(lake)
+                engine = at_end.enter_context(open_engine(lake))
             yield lake, engine
 
 
@@ -501,6 +526,11 @@ def _selected(select: str | None) -> list[str]:
     try:
         selection = dg.AssetSelection.from_string(select).required_multi_asset_neighbors()
         keys = selection.resolve(defs.resolve_asset_graph())
+    except dg.DagsterInvalidSubsetError as error:
+        raise click.BadParameter(
+            f"{select!r} names what is not there. There are {', '.join(TABLES)}.",
+            param_hint="--select",
+        ) from error
     except Exception as error:
         raise click.BadParameter(str(error), param_hint="--select") from error
     if names := [name for name in TABLES if dg.AssetKey(name) in keys]:
@@ -526,8 +556,9 @@ def entry_point() -> None:
         else:
             tell(f"Error: {type(error).__name__}: {error}", err=True)
             tell("`stedi --debug …` shows where it comes from.", err=True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # as it is where a shell closes it
+            stream.flush()
     os._exit(status)
 
 
@@ -622,7 +653,6 @@ def _print_counts(lake: Lake, found: dict[str, int]) -> None:
     """Print the rows of every table, beside those that a sample's manifest says."""
     manifest = lake.storage.find(MANIFEST)
     expected = json.loads(lake.storage.fetch(manifest).read_text())["counts"] if manifest else {}
-    tell()
     tell(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
     for name, table in TABLES.items():
         line = f"{name:<26}{table.zone:<9}{found[name]:>13,}"

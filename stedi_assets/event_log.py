@@ -7,8 +7,9 @@ PostgreSQL: `event_log_postgres.py`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from dagster import DagsterEventType, EventLogEntry, JsonMetadataValue
@@ -23,7 +24,7 @@ from dagster._core.storage.event_log.schema import (
     SqlEventLogStorageTable,
 )
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import serialize_value
+from dagster._serdes import ConfigurableClassData, serialize_value
 from sqlalchemy import Connection, Engine, create_engine, func, insert, inspect, select, update
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.event import listen
@@ -91,7 +92,17 @@ class SqliteEventLog(PartitionsOfChecks, ConsolidatedSqliteEventLogStorage):
     a run of the lakehouse has two hundred events.
 
     It stores events together: a run over a year has eight thousand, most of them a partition's.
+
+    Its folder, which is Dagster's on this machine, only its owner can look into: runs of `forget`
+    have the person's email in their configuration.
     """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        folder = Path(base_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        with suppress(PermissionError):  # somebody else's, who says who may look
+            folder.chmod(0o700)
+        super().__init__(base_dir, inst_data)
 
     @cached_property
     def _engine(self) -> Engine:

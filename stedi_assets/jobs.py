@@ -15,11 +15,12 @@ from stedi_assets.engines.duckdb import DuckDBEngine, Staged
 from stedi_assets.lake import Lake
 from stedi_assets.landing.sample import sample_into
 from stedi_assets.metadata import of_partitions
-from stedi_assets.privacy.erasure import as_lines, begin, find, finish
+from stedi_assets.privacy.erasure import ErasureError, as_lines, begin, find, finish
 from stedi_assets.privacy.policies import Policy
+from stedi_assets.pruning import prune
 from stedi_assets.publishing import publish
 from stedi_assets.reconcile import Stale, reconcile
-from stedi_assets.resources import landed_and_left_alone, landed_now
+from stedi_assets.resources import keep_runs, landed_and_left_alone, landed_now
 from stedi_assets.tables import TABLES, Source, Table, Zone, landing_table, rejects_table
 
 SETTLED_AFTER = timedelta(seconds=5)
@@ -80,6 +81,20 @@ class What(dg.Config):
         default=False, description="Whether to read landing files that may still be written to."
     )
 
+    def refuse_nonsense(self) -> None:
+        """Fail if it can mean no partition: else such a run would do nothing, and succeed."""
+        try:
+            ends = [date.fromisoformat(end) for end in (self.first, self.last) if end]
+        except ValueError as error:
+            raise dg.Failure(f"{error}: a date is YYYY-MM-DD.", allow_retries=False) from error
+        if ends != sorted(ends):
+            raise dg.Failure("`first` is later than `last`.", allow_retries=False)
+        if unknown := set(self.tables or ()) - TABLES.keys():
+            raise dg.Failure(
+                f"There is no table {', '.join(sorted(unknown))}. There are {', '.join(TABLES)}.",
+                allow_retries=False,
+            )
+
     def has(self, stale: Stale) -> bool:
         """Whether a partition is to be put right."""
         earliest = date.fromisoformat(self.first) if self.first else date.min
@@ -99,6 +114,7 @@ def make_again(
     catalog: dg.ResourceParam[Catalog],
 ) -> None:
     """Finds partitions that do not hold what their definition gives, and makes them again."""
+    config.refuse_nonsense()
     _make_again(context, config, lake, engine, policy)
     catalog.match()  # at the end, for the lake is to be right whether or not the catalog answers
 
@@ -124,6 +140,10 @@ def _make_again(
     for table, days in made.items():
         for evaluation in evaluations(lake, engine, policy, table, sorted(days)):
             tell(evaluation)
+    for table, days in made.items():
+        context.log.info(f"Made {len(days):,} partitions of {table.name} again.")
+    if not found:
+        context.log.info("Every partition holds what it should.")
     left = [stale for stale in found if stale.held_back or not config.has(stale)]
     for state in (found, left) if found else (left,):
         for evaluation in up_to_date_evaluations(state):
@@ -151,6 +171,15 @@ def forget_person(
     policy: dg.ResourceParam[Policy],
 ) -> None:
     """Finds everything of a person, tells how much it is, erases it and looks again."""
+    try:
+        _forget(context, config, lake, engine, policy)
+    except ErasureError as error:  # it says all there is to say, and the UI shows it first
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
+def _forget(
+    context: dg.OpExecutionContext, config: Whom, lake: Lake, engine: DuckDBEngine, policy: Policy
+) -> None:
     found = find(lake, engine, landed_and_left_alone(lake, SETTLED_AFTER), config.email)
     for line in as_lines(found):
         context.log.info(line.strip())
@@ -188,6 +217,28 @@ def FORGET() -> None:  # noqa: N802 - a job, as the others
 )
 def RECONCILE() -> None:  # noqa: N802 - a job, as the one above
     make_again()
+
+
+@dg.op
+def remove_old_runs(context: dg.OpExecutionContext) -> None:
+    """Removes what runs wrote that ended longer ago than they are kept."""
+    before = datetime.now(UTC) - keep_runs()
+    pruned = prune(context.instance, before)
+    context.log.info(
+        f"Removed {pruned.events:,} events of runs that ended before {before:%Y-%m-%d %H:%M} UTC, "
+        f"and {pruned.runs:,} of these runs whole. Of the others the latest materialization of "
+        "each partition and the latest finding of each check on it are left."
+    )
+
+
+@dg.job(
+    name="prune",
+    description="Removes the events, logs and configuration of runs that ended more than "
+    "STEDI_KEEP_RUNS_DAYS ago, but for the latest materialization of each partition and the latest "
+    "finding of each check on it.",
+)
+def PRUNE() -> None:  # noqa: N802 - a job, as the others
+    remove_old_runs()
 
 
 class Sample(dg.Config):

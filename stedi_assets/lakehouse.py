@@ -6,10 +6,13 @@ a training set is, `snapshots.py` says.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from itertools import count
 from pathlib import Path
 
@@ -47,6 +50,10 @@ class Lakehouse:
                 "customer/landing and the others, here or by STEDI_LAKE."
             )
         self._backend = _Backend.from_connection(in_memory())
+        # Otherwise DuckDB would put what does not fit into memory where anybody can read it.
+        folder = tempfile.mkdtemp(prefix="stedi-")
+        self._backend.con.execute("SET temp_directory = $folder", {"folder": folder})
+        weakref.finalize(self._backend, shutil.rmtree, folder, ignore_errors=True)
         self._numbers = count(1)
 
     def read(
@@ -56,9 +63,11 @@ class Lakehouse:
 
         Nothing is computed yet: `.to_pandas()`, `.to_polars()` and `.to_pyarrow()` do that, and
         what is filtered or selected before them is not read. Of a lake on S3 the partitions of
-        these days are fetched here, and rows stay as they were then. Those of a folder are what is
-        in it when they are computed. Either way a partition is as one run left it, and two may be
-        as different runs did: for what has to stay the same there is `snapshot`.
+        these days are fetched here, and rows stay as they were then. Of a folder it is the
+        partitions of now, as they are when rows are computed; in the instant in which one is
+        replaced, DuckDB, which opens a file twice, may fail: compute them again. Either way a
+        partition is as one run left it, and two may be as different runs did: for what has to stay
+        the same there is `snapshot`.
 
         Args:
             table: its name, such as `machine_learning_curated`.
@@ -119,7 +128,8 @@ class Lakehouse:
 
         Rows that were frozen, and no others, whatever has come since. What the lake may not hold
         any more is not among them: of people who withdrew their consent or were erased, or whose
-        records were corrected. A warning says how many are missing.
+        records were corrected; and what it does not hold under another policy or with another key
+        of pseudonyms. A warning says how many are missing.
 
         Args:
             name: of the training set.
@@ -144,7 +154,7 @@ class Lakehouse:
             warnings.warn(
                 f"Of the {frozen:,} rows of snapshot {name!r}{f', {split},' if split else ''} "
                 f"{gone:,} are not in the lake any more: people withdrew their consent or were "
-                "erased, or records were corrected.",
+                "erased, records were corrected, or the lake has another policy or key by now.",
                 stacklevel=2,
             )
         return rows
@@ -191,4 +201,8 @@ def _date(value: date | str | None, otherwise: date) -> date:
             return date.fromisoformat(value)
         except ValueError:
             raise ValueError(f"{value!r} is no date: say it as YYYY-MM-DD.") from None
-    return value.date() if isinstance(value, datetime) else value or otherwise
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).date()
+    if isinstance(value, date | None):
+        return value or otherwise
+    raise ValueError(f"{value!r} is no date: say it as YYYY-MM-DD.")

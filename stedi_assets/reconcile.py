@@ -42,6 +42,9 @@ from stedi_assets.tables import (
     rejects_table,
 )
 
+DAMAGED = "damaged"
+"""Why a partition is made again that holds other rows than it says, or cannot be read."""
+
 
 @dataclass(frozen=True)
 class Stale:
@@ -333,7 +336,7 @@ class _Examiner:
         if definition.people:
             self.found.people[definition.people.__name__] = upstream
         why = {day: "missing" for day in upstream.dates() if day not in whole}
-        why |= dict.fromkeys(damaged, "damaged")
+        why |= dict.fromkeys(damaged, DAMAGED)
         suspects = {
             day: _why(Stamp.read(partition.stamp), stamps[day])
             for day, partition in whole.items()
@@ -466,7 +469,7 @@ class _Examiner:
 
 def _why_landing(partition: Partition | None, stamp: str, damaged: bool) -> str:
     if damaged:
-        return "damaged"
+        return DAMAGED
     if partition is None:
         return "missing" if stamp else ""
     if partition.stamp == stamp:

@@ -190,6 +190,20 @@ def dagster_home() -> str | None:
     return str(Path(home).absolute())
 
 
+def keep_runs() -> timedelta:
+    """How long runs that ended are kept: `STEDI_KEEP_RUNS_DAYS`, by default 90 days.
+
+    Raises:
+        ValueError: it is no number of days.
+    """
+    value = os.environ.get("STEDI_KEEP_RUNS_DAYS") or "90"
+    if not value.isascii() or not value.isdigit() or not 1 <= int(value) <= 36500:
+        raise ValueError(
+            f"STEDI_KEEP_RUNS_DAYS is {value!r}: set it to a number of days, from 1 to 36500"
+        )
+    return timedelta(days=int(value))
+
+
 def batch_events() -> None:
     """Let Dagster store a step's events together, which takes a fifth of the time on many dates.
 
@@ -279,14 +293,33 @@ def landed_and_left_alone(lake: Lake, settled_after: timedelta) -> Landed:
 def duckdb_settings() -> dict[str, str]:
     """DuckDB's settings.
 
-    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the disk.
+    What does not fit into `STEDI_MEMORY_LIMIT`, by default 1600MB, it puts on the disk. No query
+    fetches an extension, takes a variable of Python for a table, or finds anybody's credentials.
     """
-    return {"memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB"}
+    return {
+        "memory_limit": os.environ.get("STEDI_MEMORY_LIMIT") or "1600MB",
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "allow_community_extensions": "false",
+        "allow_persistent_secrets": "false",
+        "python_enable_replacements": "false",
+    }
 
 
 def in_memory() -> duckdb.DuckDBPyConnection:
-    """DuckDB in memory: the lake's files are the only state."""
-    return duckdb.connect(config={**duckdb_settings()})
+    """DuckDB in memory: the lake's files are the only state.
+
+    Raises:
+        ValueError: `STEDI_MEMORY_LIMIT` is no amount of memory.
+    """
+    settings = duckdb_settings()
+    try:
+        return duckdb.connect(config={**settings})
+    except duckdb.ParserException:
+        limit = settings["memory_limit"]
+        raise ValueError(
+            f"STEDI_MEMORY_LIMIT is {limit!r}: set it to an amount such as 1600MB"
+        ) from None
 
 
 def spark_session() -> SparkSession:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,7 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_START_TAG,
 )
 from dagster_shared.error import SerializableErrorInfo
+from sqlalchemy.exc import OperationalError
 
 from stedi_assets.checks import keys_of_checks, up_to_date
 from stedi_assets.dates import Stretch
@@ -106,7 +108,7 @@ def _run(
     run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     batch_events()
-    with _instance(narrator.tell) as instance:
+    with _told_of_home(), _instance(narrator.tell) as instance:
         instance.add_event_listener(run_id, narrator)
         result = job.execute_in_process(
             run_config={**quiet, **(run_config or {})},
@@ -116,7 +118,26 @@ def _run(
             tags={**more.pop("tags", {}), **_NOT_QUEUED, PROCESS: this_process()},
             **more,
         )
+    if narrator.interrupted:  # which Dagster takes for a failure like any other
+        narrator.tell("  stopped: what was made stays, and what is missing is made the next time")
+        raise KeyboardInterrupt
     return result.success
+
+
+@contextmanager
+def _told_of_home() -> Iterator[None]:
+    """Turn an error of the databases in `DAGSTER_HOME` into one that says what to do.
+
+    Raises:
+        ValueError: runs cannot be kept there.
+    """
+    try:
+        yield
+    except OperationalError as error:
+        raise ValueError(
+            f"runs cannot be kept in DAGSTER_HOME, {dagster_home()}: {error.orig}. See to it that "
+            "its disk is neither full nor read-only, then do it again; nothing is lost."
+        ) from error
 
 
 @contextmanager
@@ -126,10 +147,19 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
         # What steps print goes to the terminal; catching it as well would cost three processes.
         no_capture = {"compute_logs": {"module": _NO_CAPTURE[0], "class": _NO_CAPTURE[1]}}
         with locked(Path(home), wait=True):  # two processes must not make its databases at once
-            instance = dg.DagsterInstance.from_ref(InstanceRef.from_dir(home, overrides=no_capture))
+            try:
+                ref = InstanceRef.from_dir(home, overrides=no_capture)
+                instance = dg.DagsterInstance.from_ref(ref)
+            except Exception as error:  # of YAML, of the settings, of a database, of the disk
+                why = f"{type(error).__name__}: {error}"
+                raise ValueError(
+                    f"DAGSTER_HOME is {home!r}, and Dagster cannot keep runs there: {why}"
+                ) from error
     else:
         tell("  DAGSTER_HOME is not set: this run will not be seen in the UI.")
-        instance = dg.DagsterInstance.ephemeral()
+        # Its steps hand over nothing by files. A folder for them, which Dagster would make, would
+        # stay for good if this process is killed.
+        instance = dg.DagsterInstance.ephemeral(tempdir=os.devnull)
     with instance:
         yield instance
 
@@ -153,6 +183,7 @@ class Narrator:
         self.progress = progress
         self.counted = counted
         self.failed = False
+        self.interrupted = False
         self.made: dict[str, set[date]] = {}
         self.rows: Counter[str] = Counter()
         self.left: dict[dg.AssetKey, dg.AssetCheckEvaluation] = {}
@@ -163,6 +194,9 @@ class Narrator:
             return
         if event.event_type is self.counted:
             self.progress.advance()
+        if _is_interruption(event):
+            self.interrupted = True
+            return
         match event.event_type:
             case dg.DagsterEventType.STEP_START:
                 self.progress.begins(str(event.step_key))
@@ -205,6 +239,18 @@ class Narrator:
             f"  {'ERROR' if is_error else 'warning'}: {evaluation.asset_key.to_user_string()}, "
             f"check {evaluation.check_name}: {evaluation.description}"
         )
+
+
+def _is_interruption(event: dg.DagsterEvent) -> bool:
+    """Whether a step or a run ended because the process was told to: by Ctrl-C, or to terminate."""
+    error = None
+    if event.event_type is dg.DagsterEventType.STEP_FAILURE:
+        error = event.step_failure_data.error
+    elif event.event_type is dg.DagsterEventType.RUN_FAILURE:
+        error = event.job_failure_data.error
+    while error is not None and error.cls_name != dg.DagsterExecutionInterruptedError.__name__:
+        error = error.cause
+    return error is not None
 
 
 def _told(error: SerializableErrorInfo | None) -> str | None:

@@ -12,7 +12,7 @@ import re
 import sys
 import uuid
 from collections import Counter
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,8 @@ def write_sample(lake: Path, *, customers: int = 200, days: int = 7, seed: int =
         raise ValueError(f"customers must be at least 1, not {customers}")
     if days < 1:
         raise ValueError(f"days must be at least 1, not {days}")
+    if days > (most := (datetime.now(UTC).date() - FIRST_DAY).days):
+        raise ValueError(f"days must be at most {most}, not {days}: nothing lands in the future")
     for source in SOURCES:
         folder = lake / source / "landing"
         if any(path.is_file() for path in folder.rglob("*")):

@@ -5,7 +5,6 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
@@ -19,6 +18,7 @@ from stedi_assets.dates import stretches
 from stedi_assets.jobs import (
     BRING_UP_TO_DATE,
     ONE_AT_A_TIME,
+    PRUNE,
     RECONCILE,
     REPORT,
     SETTLED_AFTER,
@@ -43,7 +43,10 @@ class MisplacedFilesError(Exception):
 
 @dataclass(frozen=True)
 class Seen:
-    """The sensor's cursor.
+    """What a tick leaves for the next one.
+
+    Dagster keeps the cursor with every tick: of years of dates that would be a gigabyte a day. So
+    the states lie beside it in Dagster's storage, and the cursor says which they are.
 
     Attributes:
         states: what was asked for.
@@ -54,19 +57,41 @@ class Seen:
     changes: int
 
     @classmethod
-    def read(cls, cursor: str) -> "Seen":
-        """The cursor of the last tick."""
-        found: dict[str, Any] = json.loads(cursor)
+    def read(cls, context: dg.SensorEvaluationContext, lake: Lake) -> "Seen":
+        """What the last tick left; what the landing tables say, where it is not known."""
+        changes, _, hashed = (context.cursor or "").partition(":")
+        if not (changes.isdecimal() and hashed):
+            return cls(_stored_states(lake), 0)
+        key = _key(lake, int(changes))
+        kept = context.instance.daemon_cursor_storage.get_cursor_values({key}).get(key, "")
+        if _hashed(kept) != hashed:
+            return cls(_stored_states(lake), int(changes))
+        found: dict[str, dict[str, str]] = json.loads(kept)
         states = {
             date.fromisoformat(day): {Source(source): state for source, state in of_day.items()}
-            for day, of_day in found["states"].items()
+            for day, of_day in found.items()
         }
-        return cls(states, found["changes"])
+        return cls(states, int(changes))
 
-    def written(self) -> str:
-        """As text."""
+    def keep(self, context: dg.SensorEvaluationContext, lake: Lake) -> str:
+        """Leave it for the next tick; the cursor.
+
+        What the tick before left stays until the next change: if the daemon dies before it has
+        kept the cursor, that one counts.
+        """
         states = {day.isoformat(): state for day, state in sorted(self.states.items())}
-        return json.dumps({"states": states, "changes": self.changes})
+        kept = json.dumps(states, sort_keys=True)
+        storage = context.instance.daemon_cursor_storage
+        storage.set_cursor_values({_key(lake, self.changes): kept})
+        return f"{self.changes}:{_hashed(kept)}"
+
+
+def _key(lake: Lake, changes: int) -> str:
+    return f"landing_files/{changes % 2}/{lake.storage.uri()}"
+
+
+def _hashed(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dg.sensor(
@@ -84,7 +109,7 @@ def landing_files(
         MisplacedFilesError: files belong to no partition, and there is nothing else to do.
     """
     landed = landed_now(lake, SETTLED_AFTER)
-    seen = Seen.read(context.cursor) if context.cursor else Seen(_stored_states(lake), 0)
+    seen = Seen.read(context, lake)
     now, growing = _states(landed), landed.growing
     changed = {
         day: sources
@@ -111,7 +136,7 @@ def landing_files(
     return dg.SensorResult(
         run_requests=list(_requests(unread, after)),
         skip_reason=None if unread else "The tables are made from these landing files already.",
-        cursor=after.written(),
+        cursor=after.keep(context, lake),
     )
 
 
@@ -197,7 +222,7 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
         }
         tables = tables_after(sources)
         yield dg.RunRequest(
-            run_key=f"{stretch}: {hashlib.sha256(state.encode()).hexdigest()[:16]}",
+            run_key=f"{stretch}: {_hashed(state)}",
             asset_selection=[dg.AssetKey(name) for name in tables],
             asset_check_keys=sorted(keys_of_checks(tables), key=str),
             partition_key=only,
@@ -214,7 +239,7 @@ def _requests(changed: Mapping[date, set[Source]], after: Seen) -> Iterator[dg.R
 )
 def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for runs of other jobs that ended since the last time, well or not."""
-    latest = _latest_ended(context.instance, but={RECONCILE.name, REPORT.name})
+    latest = _latest_ended(context.instance, but={RECONCILE.name, REPORT.name, PRUNE.name})
     if latest is None or latest.run_id == context.cursor:
         return dg.SkipReason("No run has ended since the last reconciliation was asked for.")
     waiting = dg.RunsFilter(job_name=RECONCILE.name, statuses=[dg.DagsterRunStatus.QUEUED])
@@ -236,7 +261,7 @@ def finished_runs(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.Ski
 )
 def settled_lake(context: dg.SensorEvaluationContext) -> dg.RunRequest | dg.SkipReason:
     """Look for a reconciliation after which no run has ended, and none is waiting or running."""
-    latest = _latest_ended(context.instance, but={REPORT.name})
+    latest = _latest_ended(context.instance, but={REPORT.name, PRUNE.name})
     if latest is None or latest.run_id == context.cursor:
         return dg.SkipReason("No run has ended since the last report was asked for.")
     if latest.job_name != RECONCILE.name or not latest.is_success:
@@ -272,4 +297,16 @@ def _latest_ended(instance: dg.DagsterInstance, but: Collection[str]) -> dg.Dags
 )
 def every_night() -> dg.RunRequest:
     """Ask for a reconciliation of everything."""
+    return dg.RunRequest()
+
+
+@dg.schedule(
+    job=PRUNE,
+    cron_schedule="30 4 * * *",
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING,
+    description="Keeps Dagster's storage from growing without end.",
+)
+def prune_every_night() -> dg.RunRequest:
+    """Ask for the removal of what old runs wrote."""
     return dg.RunRequest()

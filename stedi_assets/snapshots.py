@@ -136,7 +136,7 @@ def take(
         )
     # By the listing: to look for one object that is not there takes the right to list all others.
     if any(file.key == _key(name) for file in lake.storage.list(SNAPSHOTS)):
-        raise FileExistsError(f"There is a snapshot {name!r} already: choose another name.")
+        raise _taken(name)
     for _ in range(_ATTEMPTS):
         before = _both(lake, first, last)
         try:
@@ -152,6 +152,10 @@ def take(
         f"{lake.storage.uri()} was written to while its rows were read, {_ATTEMPTS} times. Try "
         "again when no run is in progress."
     )
+
+
+def _taken(name: str) -> FileExistsError:
+    return FileExistsError(f"There is a snapshot {name!r} already: choose another name.")
 
 
 def _both(lake: Lake, first: date, last: date) -> dict[str, dict[date, StoredFile]]:
@@ -313,7 +317,7 @@ def _publish(lake: Lake, connection: duckdb.DuckDBPyConnection, snapshot: Snapsh
         connection.execute(
             f"""
             COPY (
-                SELECT DISTINCT row, NULL::UBIGINT AS person, part AS split FROM frozen
+                SELECT row, NULL::UBIGINT AS person, part AS split FROM frozen
                 WHERE part IN ({", ".join(map(text, SPLITS))})
                 UNION ALL SELECT NULL, person, split FROM people
                 ORDER BY ALL
@@ -321,7 +325,10 @@ def _publish(lake: Lake, connection: duckdb.DuckDBPyConnection, snapshot: Snapsh
             """,
             {"path": str(path), "note": json.dumps(asdict(snapshot))},
         ).fetchall()
-        lake.storage.publish(path, _key(snapshot.name))
+        try:
+            lake.storage.publish(path, _key(snapshot.name), only_new=True)
+        except FileExistsError:  # others were making one of this name meanwhile
+            raise _taken(snapshot.name) from None
 
 
 def load(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str) -> Snapshot:
@@ -386,10 +393,13 @@ def frozen_rows(lake: Lake, snapshot: Snapshot, split: str | None) -> str:
     files = fetched(lake, table, days[0], days[-1])
     listed = f"read_parquet({file_list(_files(lake, snapshot.name).values())})"
     wanted = f" AND split = {text(split)}" if split else ""
+    # Of rows that are equal in every column there are no more than there were.
     return (
         f"SELECT rows.*, listed.split FROM ({rows_of_files(table, files)}) AS rows "
-        f"JOIN (SELECT row, split FROM {listed} WHERE row IS NOT NULL{wanted}) AS listed "
-        f"ON {_hash_of_row(table)} = listed.row"
+        f"JOIN (SELECT row, split, count(*) AS times FROM {listed} "
+        f"WHERE row IS NOT NULL{wanted} GROUP BY ALL) AS listed "
+        f"ON {_hash_of_row(table)} = listed.row "
+        "QUALIFY row_number() OVER (PARTITION BY listed.row) <= listed.times"
     )
 
 

@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 LOOKING = "Looking at every partition"
 _WARNS = re.compile(r"^( *)(error|warning)(?=: )", re.IGNORECASE)
-_UNSHOWN = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What may be in a file's name, and would tell the terminal to do something, or stop the stream."""
 _COLOURS = {"error": "red", "warning": "yellow"}
 
 
 def tell(line: str = "", *, err: bool = False) -> None:
     """Print a line; a word that warns, at its beginning, is coloured.
 
+    Names of files may hold anything. What a terminal would obey, or could not show, is printed as
+    Python writes it in a string.
+
     Args:
-        line: plain text; what a terminal would take for a command is shown by its code.
+        line: plain text.
         err: whether it belongs on stderr.
     """
 
@@ -36,8 +37,15 @@ def tell(line: str = "", *, err: bool = False) -> None:
         return found[1] + click.style(found[2], fg=_COLOURS[found[2].lower()], bold=True)
 
     # By itself Click would print past what a bar puts in the streams' place.
-    shown = _UNSHOWN.sub(lambda found: ascii(found[0])[1:-1], line)
-    click.echo(_WARNS.sub(coloured, shown), file=sys.stderr if err else sys.stdout)
+    click.echo(_WARNS.sub(coloured, _shown(line)), file=sys.stderr if err else sys.stdout)
+
+
+def _shown(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in line
+    )
 
 
 def fail(why: str) -> NoReturn:

@@ -49,10 +49,8 @@ def _no_settings_of_other_tests(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 def _forget_settings(patch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
-        if name.startswith(("AWS_", "DAGSTER_", "STEDI_", "SPARK_REMOTE")) and name not in {
-            *SETTINGS,
-            "STEDI_REFERENCE",
-        }:
+        is_of_tests = name in SETTINGS or name.startswith(("STEDI_REFERENCE", "STEDI_TEST_"))
+        if name.startswith(("AWS_", "DAGSTER_", "STEDI_", "SPARK_REMOTE")) and not is_of_tests:
             patch.delenv(name)
 
 

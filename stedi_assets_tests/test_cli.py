@@ -3,9 +3,12 @@
 Runs are processes of their own: definitions read the settings when they are imported.
 """
 
+import errno
 import json
 import os
 import re
+import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 from unittest.mock import ANY
@@ -16,6 +19,7 @@ from click.testing import CliRunner, Result
 
 from stedi_assets.cli import main
 from stedi_assets.lake import Lake
+from stedi_assets.lake import storage as storage_module
 from stedi_assets.tables import TABLES
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.landing_files import (
@@ -107,7 +111,10 @@ def test_the_version_is_that_of_the_package() -> None:
         (["run", "--from", "yesterday"], "'yesterday' does not match"),
         (["run", "--date", "2023-08-06", "--to", "2023-08-07"], "--date goes without"),
         (["run", "--from", "2023-08-07", "--to", "2023-08-06"], "--from is later than --to."),
-        (["run", "--select", "no_such_table"], "no_such_table"),
+        (
+            ["run", "--select", "no_such_table"],
+            "There are customer_landing, accel",
+        ),
         (["run", "--select", "tag:no_such=tag"], "selects no table"),
         (["run", "--select", "lakehouse_report"], "selects no table"),
         (["run", "--select", '"'], "--select"),
@@ -241,17 +248,17 @@ def test_a_folder_that_names_no_date_is_an_error_that_names_the_file(lake: Lake)
 
 
 @pytest.mark.s3
-@pytest.mark.parametrize("command", ["counts", "report"])
-def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake, command: str) -> None:
+def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
     file = file_of(lake, "customer_trusted", "2023-08-06")
     file.parent.mkdir(parents=True)
     put(file, b"not parquet, but long enough to be looked at")
-    result = invoke(command)
+    result = invoke("counts")
     assert result.exit_code == 1
     assert "a partition is damaged" in result.stderr
     assert str(file) in result.stderr
     assert "`stedi run` makes it again." in result.stderr
     assert result.stderr.count("\n") == 1
+    assert "  warning: 1 partitions are damaged: they count as if" in invoke("report").stdout
 
 
 # report
@@ -301,16 +308,83 @@ def test_a_sample_of_nothing_is_refused(lake: Lake, option: str) -> None:
     assert files_in(root_of(lake), "**/*") == {}
 
 
+def test_a_sample_that_would_land_in_the_future_is_refused(lake: Lake) -> None:
+    result = invoke("sample", "--days", "100000")
+    assert result.exit_code == 1
+    assert re.match(r"Error: days must be at most \d{4}, not 100000: ", result.stderr)
+    assert files_in(root_of(lake), "**/*") == {}
+
+
 @pytest.mark.s3
-def test_a_lake_that_is_a_file_is_an_error_of_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", ["run", "counts", "sample", "snapshots"])
+def test_a_lake_that_is_a_file_is_an_error_of_one_line_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
     (tmp_path / "lake").write_text("")
     monkeypatch.setenv("STEDI_LAKE", str(tmp_path / "lake"))
-    result = invoke("sample")
+    result = invoke(command)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: ")
-    assert result.stderr.count("\n") == 1
+    lake = str(tmp_path / "lake")
+    assert result.stderr == f"Error: STEDI_LAKE is {lake!r}, which is a file: set it to a folder.\n"
+
+
+@pytest.mark.parametrize("command", ["run", "counts", "snapshots"])
+def test_a_limit_of_memory_that_is_none_is_an_error_that_names_the_setting(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("STEDI_MEMORY_LIMIT", "plenty")
+    result = invoke(command)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: STEDI_MEMORY_LIMIT is 'plenty': set it to an amount such as 1600MB\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["run", "reconcile", "forget ann@test.com"])
+def test_a_dagster_home_that_is_not_there_is_told_before_anything_is_done(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    before = files_in(root_of(lake), "**/*")
+    monkeypatch.setenv("DAGSTER_HOME", str(root_of(lake) / "nowhere"))
+    result = invoke(*command.split())
+    assert result.exit_code == 1
+    assert not result.stdout
+    assert re.fullmatch(r"Error: DAGSTER_HOME is '.*nowhere': set it to .*\n", result.stderr)
+    assert files_in(root_of(lake), "**/*") == before
+
+
+def test_a_dagster_home_that_dagster_cannot_use_is_an_error_that_names_it(
+    lake: Lake, tmp_path: Path
+) -> None:
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "dagster.yaml").write_text("nonsense: 1")
+    done = stedi(lake, "run", DAGSTER_HOME=str(home))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: DAGSTER_HOME is {str(home)!r}, and Dagster cannot ")
+    assert 'unexpected config entry "nonsense"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_lake_in_which_one_may_not_write_is_an_error_that_says_what_it_takes(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As whom CI runs, root, may write anywhere: what the system answers others is put here."""
+
+    def refuse(dir: Path) -> str:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{dir}/tmp")
+
+    monkeypatch.setattr(storage_module.tempfile, "mkdtemp", refuse)
+    result = invoke("counts")
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {root_of(lake)}/_staging/tmp: Permission denied. Whoever runs `stedi` has to read "
+        f"and write what is in {root_of(lake)}; also commands that change nothing work there.\n"
+    )
+    debugged = invoke("--debug", "counts")
+    assert isinstance(debugged.exception, PermissionError)
 
 
 # counts
@@ -320,7 +394,7 @@ def test_a_lake_that_is_a_file_is_an_error_of_one_line(
 @EMPTY_FOLDER
 def test_counts_of_an_empty_lake_are_zeros_in_both_forms(lake: Lake) -> None:
     assert json.loads(invoke("counts", "--format", "json").stdout) == NO_ROWS
-    lines = invoke("counts").stdout.split("\n")[1:-1]
+    lines = invoke("counts").stdout.splitlines()
     assert lines[0].split() == ["table", "zone", "rows"]
     zones = [table.zone.value for table in TABLES.values()]
     assert [line.split() for line in lines[1:]] == [
@@ -758,15 +832,62 @@ def test_options_narrow_what_a_run_mends(lake: Lake, options: str, mended: list[
     assert "every partition holds what it should" not in told
 
 
-def test_a_run_of_a_date_on_which_nothing_came_does_not_call_other_dates_up_to_date(
+def test_a_run_of_a_date_on_which_nothing_came_says_so_and_calls_no_other_date_up_to_date(
     lake: Lake,
 ) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     told = succeeded(stedi(lake, "run", "--date", "2023-08-07"))
+    assert told.startswith("There are no landing files of these dates.\n")
     assert "All tables are up to date." not in told
     assert "every partition holds what it should" not in told
     assert counts(lake) == NO_ROWS
     assert files_of_tables(lake) == {}
+
+
+STOPS_ITSELF = """
+import os, signal, sys
+import stedi_assets.cli as cli
+
+told = cli.tell
+
+def tell(line="", *, err=False):
+    told(line, err=err)
+    if "customer_landing" in line:
+        os.kill(os.getpid(), signal.SIGINT)
+
+cli.tell = tell
+sys.argv = ["stedi", "run"]
+cli.entry_point()
+"""
+
+
+def test_a_run_that_is_stopped_ends_there_and_the_next_one_makes_the_rest(lake: Lake) -> None:
+    """By Ctrl-C, which comes as soon as the first table is told."""
+    land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
+    done = subprocess.run([sys.executable, "-c", STOPS_ITSELF], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "Aborted!"
+    assert done.stdout.splitlines()[-1] == (
+        "  stopped: what was made stays, and what is missing is made the next time"
+    )
+    assert "ERROR" not in done.stdout
+    assert "Reconciliation" not in done.stdout
+    assert counts(lake) == NO_ROWS | {"customer_landing": 1}
+    succeeded(stedi(lake, "run"))
+    assert counts(lake) == NO_ROWS | {"customer_landing": 1, "customer_trusted": 1}
+
+
+def test_who_waits_for_another_run_is_told_so(lake: Lake) -> None:
+    waiting = [Path(sys.executable).with_name("stedi"), "report"]
+    with lake.writing():
+        process = subprocess.Popen(waiting, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stderr
+        told = process.stderr.readline().decode()
+        assert told == f"Waiting for another process, which writes {root_of(lake)}.\n"
+        assert process.poll() is None
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 0, rest
+    assert not rest
 
 
 @pytest.mark.long

@@ -304,6 +304,53 @@ def test_the_readme_shows_what_the_first_command_prints(project: Path) -> None:
     assert (project / "lake" / "reports" / "latest.html").is_file()
 
 
+LOOKED_AT = {
+    "": "commands, which run in their order",
+    "diff": "the page on contributing, which is followed",
+    "mermaid": "pictures, held against registry and definitions",
+    "python": "README's, which test_notebook.py runs, and that of the page on contributing",
+    "text": "what is shown",
+}
+"""The languages of blocks, and what is done with them."""
+
+PROGRAMS = r"(stedi|make|python|pip|pytest|dagster|aws|docker|source|export|git|\.venv/bin/\w+) "
+
+
+def not_looked_at(page: Page) -> list[str]:
+    """The lines of a page in which a command would stand that no test sees."""
+    shown = [
+        line
+        for block in page.blocks
+        if block.language == "text"
+        for line in block.text.splitlines()
+        if re.match(rf"[$ ]*(\w+=\S* )*{PROGRAMS}", line)
+    ]
+    languages = [b.language for b in page.blocks if b.language not in LOOKED_AT]
+    fences = re.findall(r"^ *(?:```|~~~).*$", page.prose, re.MULTILINE)
+    indented = re.findall(rf"^(?: {{4,}}|\t)[$ ]*{PROGRAMS}.*$", page.prose, re.MULTILINE)
+    return [*shown, *languages, *fences, *map(str, indented)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_no_command_of_a_page_stands_where_no_test_sees_it(page: Page) -> None:
+    assert not_looked_at(page) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```bash\nstedi fly\n```",
+        "``` sh\nstedi fly\n```",
+        "~~~\nstedi fly\n~~~",
+        "```text\n$ stedi fly\n```",
+        "Do this:\n\n    stedi fly away\n",
+    ],
+)
+def test_a_command_that_stands_where_no_test_sees_it_is_found(text: str, tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text(f"# Page\n\n{text}\n")
+    assert not_looked_at(Page(tmp_path / "page.md"))
+
+
 # What does not run here.
 
 

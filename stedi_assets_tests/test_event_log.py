@@ -3,6 +3,7 @@
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -188,12 +189,17 @@ several_days = dg.Definitions(
 )
 
 
-def run_days(instance: dg.DagsterInstance) -> None:
+def run_days(
+    instance: dg.DagsterInstance,
+    run_id: str = RUN_ID,
+    days: Sequence[str] = DAYS,
+) -> None:
+    """Run over an unbroken stretch of days."""
     several_days.resolve_job_def(BRING_UP_TO_DATE.name).execute_in_process(
         instance=instance,
-        tags=partition_tags(DAYS[0], DAYS[-1]),
+        tags=partition_tags(days[0], days[-1]),
         raise_on_error=False,
-        run_id=RUN_ID,
+        run_id=run_id,
     )
 
 
@@ -356,3 +362,11 @@ def test_a_run_over_dates_stores_its_events_in_batches(
     assert made == {("readings", date(2025, 1, day)) for day in (1, 2, 3)}
     assert sizes == [len(DAYS) + 1, len(DAYS)], "what is planned, and what was made"
     assert told == ["  readings                             21 rows"]
+
+
+def test_nobody_else_can_look_into_the_folder_of_runs(tmp_path: Path) -> None:
+    for folder in (tmp_path / "there", tmp_path / "new"):
+        if folder.name == "there":
+            folder.mkdir(mode=0o755)
+        SqliteEventLog(str(folder)).dispose()
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700

@@ -10,8 +10,9 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from stedi_assets.assets.landing import LANDING
 from stedi_assets.definitions import defs
-from stedi_assets.jobs import SAMPLE_FILES, What, tables_after
+from stedi_assets.jobs import FORGET, RECONCILE, SAMPLE_FILES, What, tables_after
 from stedi_assets.lake import Lake
 from stedi_assets.reconcile import Stale
 from stedi_assets.sample_data import write_sample
@@ -122,13 +123,62 @@ def test_dates_and_tables_limit_it_together() -> None:
     assert found == [("customer_trusted", 2)]
 
 
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ({"first": "the first"}, "Invalid isoformat string: 'the first': a date is YYYY-MM-DD."),
+        ({"last": "2023-02-30"}, "a date is YYYY-MM-DD."),
+        ({"first": "2023-08-07", "last": "2023-08-06"}, "`first` is later than `last`."),
+        ({"tables": ["customer_trusted", "no_such"]}, "There is no table no_such. There are cust"),
+    ],
+)
+def test_a_reconciliation_of_nonsense_fails_and_says_why(
+    lake: Lake, what: dict[str, Any], says: str
+) -> None:
+    """Also over a lake in which there is nothing to put right."""
+    root_of(lake).mkdir()
+    here = dg.Definitions(jobs=[RECONCILE], resources=resources_of(root_of(lake)))
+    result = here.resolve_job_def(RECONCILE.name).execute_in_process(
+        run_config={**QUIET, "ops": {"make_again": {"config": what}}}, raise_on_error=False
+    )
+    assert says in why_it_failed(result)
+
+
+def test_a_run_of_no_date_fails_and_says_what_to_choose(lake: Lake) -> None:
+    """The Launchpad's button can be pressed before a partition is chosen."""
+    root_of(lake).mkdir()
+    result = dg.materialize(
+        LANDING[:1],
+        resources=resources_of(root_of(lake)),
+        run_config=QUIET,
+        raise_on_error=False,
+    )
+    assert "The run is of no date: choose a partition, which is an" in why_it_failed(result)
+
+
+def test_an_erasure_that_cannot_be_begun_fails_with_why_and_not_with_where(lake: Lake) -> None:
+    root_of(lake).mkdir()
+    here = dg.Definitions(jobs=[FORGET], resources=resources_of(root_of(lake)))
+    result = here.resolve_job_def(FORGET.name).execute_in_process(
+        run_config={
+            **QUIET,
+            "ops": {"forget_person": {"config": {"email": " ", "asked_by": "ticket 4711"}}},
+        },
+        raise_on_error=False,
+    )
+    (failure,) = result.get_step_failure_events()
+    error = failure.step_failure_data.error
+    assert error is not None
+    assert error.message.endswith("Failure: There is no email. Say whom to erase.\n")
+
+
 @pytest.mark.filterwarnings(
     # Dagster says so of itself, whenever it gives the job of a sensor its resources.
     "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning"
 )
 def test_every_job_says_what_it_does() -> None:
     jobs = {job.name: job.description for job in defs.resolve_all_job_defs()}
-    for name in ("bring_up_to_date", "reconcile", "forget", "sample_files"):
+    for name in ("bring_up_to_date", "reconcile", "forget", "prune", "sample_files"):
         assert len(jobs[name] or "") > 40
 
 

@@ -1,12 +1,14 @@
 """Reading a lake from Python: which rows, what it needs for it, and what it leaves alone."""
 
+import gc
 import os
+import stat
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ from stedi_assets_tests.storages import (
 
 DAYS = ("2023-08-05", "2023-08-06", "2023-08-07")
 PAIRS = "machine_learning_curated"
+EAST = datetime(2023, 8, 7, 1, tzinfo=timezone(timedelta(hours=5)))
+"""A moment that is of the seventh there, and in UTC of the sixth."""
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +134,7 @@ def test_tables_of_one_lake_can_be_joined(lakehouse: Lakehouse) -> None:
         (DAYS[1], DAYS[1], [201]),
         (date(2023, 8, 6), date(2023, 8, 6), [201]),
         (datetime(2023, 8, 6, 12), datetime(2023, 8, 6, 12), [201]),
+        (EAST, EAST, [201]),
         ("2023-08-08", None, []),
         (None, "2001-01-01", []),
     ],
@@ -171,9 +176,10 @@ def test_a_start_after_the_end_is_an_error(lakehouse: Lakehouse) -> None:
         lakehouse.read(PAIRS, start=DAYS[2], end=DAYS[1])
 
 
-def test_a_day_that_is_none_is_an_error(lakehouse: Lakehouse) -> None:
-    with pytest.raises(ValueError, match="2023-08-32"):
-        lakehouse.read(PAIRS, start="2023-08-32")
+@pytest.mark.parametrize("day", ["2023-08-32", "", 0, 20230807])
+def test_a_day_that_is_none_is_an_error(lakehouse: Lakehouse, day: Any) -> None:
+    with pytest.raises(ValueError, match=f"{day!r} is no date: say it as YYYY-MM-DD"):
+        lakehouse.read(PAIRS, start=day)
 
 
 def test_a_folder_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path) -> None:
@@ -333,3 +339,18 @@ def test_two_lakes_are_open_at_once(lakehouse: Lakehouse, lake: Lake, lakes: Any
     file_of(Lake(other._lake.storage), PAIRS, DAYS[2]).unlink()
     rows = lakehouse.read(PAIRS), other.read(PAIRS)
     assert [distances(of) for of in rows] == [[200, 201, 202, 250], [200, 201]]
+
+
+def test_what_does_not_fit_into_memory_goes_where_nobody_else_looks_and_is_gone_at_the_end(
+    lakehouse: Lakehouse,
+) -> None:
+    lake = Lakehouse(lakehouse._lake.storage.uri())
+    ((folder,),) = lake._backend.con.execute("SELECT current_setting('temp_directory')").fetchall()
+    assert stat.S_IMODE(Path(folder).stat().st_mode) == 0o700
+    rows = lake.read("customer_landing")
+    del lake
+    gc.collect()
+    assert Path(folder).is_dir(), "what was read can still be computed"
+    del rows
+    gc.collect()
+    assert not Path(folder).exists()

@@ -1,9 +1,12 @@
 """Settings of the environment: what they mean, and what is said of those that make no sense."""
 
 import re
-from datetime import date
+from datetime import date, timedelta
+from pathlib import Path
 
 import boto3
+import duckdb
+import pandas as pd
 import pytest
 
 from stedi_assets.engines.spark import SparkEngine
@@ -13,6 +16,8 @@ from stedi_assets.resources import (
     emr_application,
     engines,
     glue_job,
+    in_memory,
+    keep_runs,
     open_engine,
     pseudonym_key,
     settings_of_jobs,
@@ -170,3 +175,44 @@ def test_a_secret_that_cannot_be_read_is_an_error_that_names_it(
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY_SECRET", "nowhere")
     with pytest.raises(ValueError, match=r"^STEDI_PSEUDONYM_KEY_SECRET is 'nowhere', and Secrets"):
         pseudonym_key(open_lake(f"s3://{bucket.name}/lake"))
+
+
+# How long runs are kept.
+
+
+def test_runs_are_kept_for_ninety_days_or_as_many_as_the_setting_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for value, days in {"": 90, "1": 1, "365": 365}.items():
+        monkeypatch.setenv("STEDI_KEEP_RUNS_DAYS", value)
+        assert keep_runs() == timedelta(days=days)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "a week", "²", "99999999999"])
+def test_a_number_of_days_that_is_none_is_an_error_that_names_the_setting(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    monkeypatch.setenv("STEDI_KEEP_RUNS_DAYS", value)
+    with pytest.raises(ValueError, match=f"^STEDI_KEEP_RUNS_DAYS is '{re.escape(value)}': set it"):
+        keep_runs()
+
+
+def test_no_query_fetches_an_extension_reads_a_variable_or_uses_anybodys_credentials(
+    tmp_path: Path,
+) -> None:
+    with in_memory() as connection:
+        somebody = pd.DataFrame({"email": ["ann@test.com"]})
+        with pytest.raises(duckdb.CatalogException, match="somebody"):
+            connection.sql("FROM somebody")
+        assert len(somebody) == 1
+        connection.execute("SET extension_directory = $folder", {"folder": str(tmp_path)})
+        for address in ("https://127.0.0.1:9/a.parquet", "s3://bucket/a.parquet"):
+            with pytest.raises(duckdb.Error, match=r"(?i)extension|httpfs"):
+                connection.execute("FROM read_parquet($file)", {"file": address})
+        assert list(tmp_path.iterdir()) == []
+        found = connection.execute(
+            "SELECT current_setting('allow_persistent_secrets'), "
+            "current_setting('allow_community_extensions'), "
+            "current_setting('autoload_known_extensions')"
+        ).fetchall()
+        assert found == [(False, False, False)]

@@ -274,6 +274,21 @@ def test_a_snapshot_stays_as_it_was_when_more_comes(lakehouse: Lakehouse, lake: 
     assert frozen(lakehouse) == before
 
 
+def test_of_equal_rows_a_snapshot_gives_as_many_as_there_were(
+    lakehouse: Lakehouse, lake: Lake
+) -> None:
+    """One and the same reading of a phone, delivered under three spellings of its user."""
+    land(lake, "accelerometer", FIRST, phone("ANN@x.com", 0), name="again.json")
+    made(lake)
+    snapshot, before = lakehouse.snapshot("walks", end=FIRST), frozen(lakehouse)
+    assert snapshot.rows == before.total() == 16 + 1
+    assert max(before.values()) == 2
+    land(lake, "accelerometer", FIRST, phone(" ann@x.com ", 0), name="and_again.json")
+    made(lake)
+    assert max(rows_of(lakehouse.read(PAIRS)).values()) == 3
+    assert frozen(lakehouse) == before
+
+
 def test_who_withdraws_is_out_of_a_snapshot_and_comes_back_with_the_consent(
     lakehouse: Lakehouse, lake: Lake
 ) -> None:
@@ -334,20 +349,27 @@ def test_a_snapshot_holds_no_pseudonym_and_no_value_of_a_row(
 def test_what_a_run_changes_meanwhile_is_read_again(
     lake: Lake, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def copied() -> None:
-        for path in root_of(lake).glob("*/curated/**/*.parquet"):
-            bucket.put(f"lake/{path.relative_to(root_of(lake))}", path.read_bytes())
-
-    copied()
+    curated_into(bucket, lake)
     land(lake, "step_trainer", FIRST, device(0, "a", 299))
     made(lake)
     with faulty_server(os.environ["AWS_ENDPOINT_URL"]) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
         lakehouse = Lakehouse(f"s3://{bucket.name}/lake")
-        server.make(after(copied), "^GET /.*customer/curated/", times=1)
+        server.make(after(lambda: curated_into(bucket, lake)), "^GET /.*customer/curated/", times=1)
         snapshot = lakehouse.snapshot("walks")
         assert snapshot.partitions[PAIRS][FIRST]["rows"] == 1
         assert frozen(lakehouse).total() == snapshot.rows
+
+
+def curated_into(bucket: Bucket, lake: Lake) -> None:
+    """Put a lake's curated tables into a bucket, below `lake`."""
+    for path in root_of(lake).glob("*/curated/**/*.parquet"):
+        bucket.put(f"lake/{path.relative_to(root_of(lake))}", path.read_bytes())
+
+
+def content_of(bucket: Bucket, key: str) -> bytes:
+    content: bytes = bucket.client.get_object(Bucket=bucket.name, Key=key)["Body"].read()
+    return content
 
 
 # Errors.
@@ -370,6 +392,23 @@ def test_a_name_that_is_taken_is_refused_and_the_old_one_stays(
     with pytest.raises(FileExistsError, match="There is a snapshot 'walks' already"):
         lakehouse.snapshot("walks")
     assert files_in(root_of(lake)) == before
+
+
+def test_a_name_that_others_take_meanwhile_is_refused_and_theirs_stays(
+    lake: Lake, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curated_into(bucket, lake)
+    root = f"s3://{bucket.name}/lake"
+    Lakehouse(root).snapshot("theirs", end=FIRST)
+    with faulty_server(os.environ["AWS_ENDPOINT_URL"]) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        lakehouse = Lakehouse(root)
+        theirs = content_of(bucket, "lake/snapshots/theirs.parquet")
+        taken = after(lambda: bucket.put("lake/snapshots/walks.parquet", theirs))
+        server.make(taken, "^PUT /.*walks", times=1)
+        with pytest.raises(FileExistsError, match="There is a snapshot 'walks' already"):
+            lakehouse.snapshot("walks")
+    assert content_of(bucket, "lake/snapshots/walks.parquet") == theirs
 
 
 def test_a_snapshot_of_no_rows_is_refused(lakehouse: Lakehouse) -> None:

@@ -211,8 +211,10 @@ def test_bash_completes_commands_options_and_tables(typed: list[str], completed:
     assert [word for word in completed if word not in found] == [], done
 
 
-def test_what_a_terminal_would_obey_is_told_by_its_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """A landing file's name may hold it, and may be no text at all."""
-    tell("Error: \x1b[2J\x1b]0;a\x07 \u202egpj.json \udcff é😀\ttab\nnext")
-    told = r"Error: \x1b[2J\x1b]0;a\x07 \u202egpj.json \udcff " + "é😀\ttab\nnext\n"
-    assert capsys.readouterr().out == told
+def test_what_a_terminal_would_obey_or_cannot_show_is_printed_as_python_writes_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    tell("two\nlines\tof plain text: é 日本")
+    tell("Error: \x1b]0;owned\x07\x9b2J\rhidden \u202egpj.exe \udcff")
+    shown = r"Error: \x1b]0;owned\x07\x9b2J\rhidden \u202egpj.exe \udcff"
+    assert capsys.readouterr().out == f"two\nlines\tof plain text: é 日本\n{shown}\n"

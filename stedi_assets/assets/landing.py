@@ -32,9 +32,14 @@ def landing_assets(source: Source) -> dg.AssetsDefinition:
         lake: dg.ResourceParam[Lake],
         engine: dg.ResourceParam[DuckDBEngine],
     ) -> tuple[Staged, Staged]:
-        return make_landing(
-            lake, engine, source, days(context.partition_keys), files_by_date(lake, source)
-        )
+        try:
+            dates = days(context.partition_keys)
+        except dg.DagsterInvariantViolationError as error:  # the Launchpad lets one launch it so
+            raise dg.Failure(
+                "The run is of no date: choose a partition, which is an ingestion date.",
+                allow_retries=False,
+            ) from error
+        return make_landing(lake, engine, source, dates, files_by_date(lake, source))
 
     return read_files
 

@@ -43,8 +43,10 @@ def write_views(lake: Lake, engine: DuckDBEngine) -> None:
         name: _rows(table, storage.root) if lake.has_partitions(table) else _none(table)
         for name, table in TABLES.items()
     }
-    # Not in the lake, in whose path DuckDB would take a question mark for one in an address.
-    with TemporaryDirectory() as folder, engine.connection.cursor() as connection:
+    # In the engine's folder, which the next process removes if this one is killed; but not where
+    # DuckDB would take a question mark in the path for one in an address.
+    where = None if "?" in str(engine.folder) else engine.folder
+    with TemporaryDirectory(dir=where) as folder, engine.connection.cursor() as connection:
         if storage.find(FILE):
             # A copy, for DuckDB does not open what another process has opened to write to it.
             old = shutil.copyfile(storage.root / FILE, Path(folder, "old"))

@@ -148,6 +148,8 @@ def open_lake(root: str, cache: Path = Path("~/.cache/stedi")) -> Lake:
     else:
         storage, setting = LocalStorage(Path(root)), f"STEDI_LAKE is {root!r}"
         remedy = "Choose another path."
+        if storage.folder.is_file():
+            raise ValueError(f"{setting}, which is a file: set it to a folder.")
     columns = {PARTITION, *(name for table in TABLES.values() for name in table.column_names)}
     for folder in storage.folder.parts:
         if folder.partition("=")[0].lower() in columns and "=" in folder:

@@ -11,7 +11,7 @@ import os
 import random
 import re
 import shutil
-import tempfile
+import stat
 import time
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -171,12 +171,15 @@ class S3Storage(LocalFolder):
 
     @contextmanager
     def _new_copy(self, path: Path) -> Iterator[Path]:
-        """A draft of a file of the cache, which takes its place at the end."""
+        """A draft of a file of the cache, which takes its place at the end.
+
+        Of who is killed meanwhile it is left to the next one, as all that is staged.
+        """
         self._make_folder()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=self.folder / _OBJECTS) as folder:
-            draft = Path(folder) / "draft"
+        with super().staging() as folder:
+            draft = folder / "draft"
             yield draft
+            path.parent.mkdir(parents=True, exist_ok=True)
             draft.replace(path)
 
     def _download(self, file: StoredFile, path: Path) -> None:
@@ -248,6 +251,8 @@ class S3Storage(LocalFolder):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """See `Storage`. A large file goes up in parts, which are no object before the last.
 
@@ -259,16 +264,32 @@ class S3Storage(LocalFolder):
         metadata |= {f"{_NOTE}{name}": note for name, note in (notes or {}).items()}
         if delivered:
             metadata[_DELIVERED] = str(int(delivered.timestamp() * 1000))
-        with self._told(key), create_transfer_manager(self._client, config) as transfer:
-            transfer.upload(
-                str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
-            ).result()
+        is_there = only_new and self._is_there_before(staged, key, metadata)
+        if not only_new:
+            with self._told(key), create_transfer_manager(self._client, config) as transfer:
+                transfer.upload(
+                    str(staged), self._bucket, self._prefix + key, {"Metadata": metadata}
+                ).result()
         with suppress(StorageError), self._told(key):  # if in doubt, it is fetched when needed
             head = self._client.head_object(**self._at(key))
             if head["Metadata"] == metadata:  # else somebody else has replaced it already
+                is_there = False  # but for this one, of which the first answer was lost
                 path = self._cached(_described(key, head))
                 self._keep_notes(_notes_beside(path), metadata)
                 staged.replace(path)
+        if is_there:
+            raise FileExistsError(f"{self.uri(key)} is there already")
+
+    def _is_there_before(self, staged: Path, key: str, metadata: Mapping[str, str]) -> bool:
+        """Upload a file whose key has to be new; tell whether there was one, which stays."""
+        try:
+            with self._told(key), staged.open("rb") as body:
+                self._client.put_object(
+                    **self._at(key), Body=body, Metadata=metadata, IfNoneMatch="*"
+                )
+        except GoneError:  # so S3 answers whatever was asked to be otherwise
+            return True
+        return False
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`; asks once for each version of a file."""
@@ -345,6 +366,13 @@ class S3Storage(LocalFolder):
     def _make_folder(self) -> None:
         """Make the folder of local files, which only its owner can read."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        found = self.folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise StorageError(
+                f"{self.folder} is no folder of the user whom this runs as, so somebody else might "
+                "read or change what is copied there. Remove it, or set STEDI_CACHE to a folder "
+                "that is yours."
+            )
         self.folder.chmod(0o700)
 
     def _shrink_cache(self) -> None:

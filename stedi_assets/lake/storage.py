@@ -6,6 +6,7 @@ What any storage does is `Storage`; the one on S3 is in `s3.py`. Knows nothing o
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -18,8 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+_log = logging.getLogger(__name__)
+
 _STAGING = "_staging"
 _WRITING = "_writing"
+_OTHERS = stat.S_IRWXO
+"""The rights of those who are neither the owner nor of the group."""
 
 _DELIVERED = re.compile(r"[^/]+/landing/")
 """What is below such a folder others have put there: no link is followed."""
@@ -124,6 +129,8 @@ class Storage(Protocol):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """Make the finished file `staged`, from `staging`, the content of `key`.
 
@@ -136,6 +143,10 @@ class Storage(Protocol):
                 gives it, and what the system lets others do with the file stays.
             notes: what `notes` may give without a look into the file; short, of ASCII, and by
                 names of small letters.
+            only_new: whether to leave alone what is there already.
+
+        Raises:
+            FileExistsError: there is a file of `key`, and it was to be a new one.
         """
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -180,18 +191,26 @@ class LocalFolder:
     def writing(self) -> Iterator[None]:
         """See `Storage`."""
         folder = self.folder / _WRITING
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=True):
+        make_folder(folder)
+        with ExitStack() as at_end:
+            try:
+                at_end.enter_context(locked(folder))
+            except BlockingIOError:
+                _log.warning("Waiting for another process, which writes %s.", self.folder)
+                at_end.enter_context(locked(folder, wait=True))
             yield
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
         """See `Storage`. The folder's lock ends with the process."""
         parent = self.folder / _STAGING
-        parent.mkdir(parents=True, exist_ok=True)
+        make_folder(parent)
         with ExitStack() as at_end:
             with locked(parent, wait=True):
                 for leftover in parent.iterdir():
+                    if leftover.is_symlink() or not leftover.is_dir():  # somebody else's
+                        leftover.unlink(missing_ok=True)
+                        continue
                     # A living process holds its folder's lock, and may just be removing it.
                     with suppress(BlockingIOError, FileNotFoundError), locked(leftover):
                         shutil.rmtree(leftover)
@@ -202,7 +221,11 @@ class LocalFolder:
 
 
 class LocalStorage(LocalFolder):
-    """A folder on a local disk. What is staged lies on the same one: publishing is a rename."""
+    """A folder on a local disk. What is staged lies on the same one: publishing is a rename.
+
+    What is made here, other users of the machine can neither read nor write; the group can, if the
+    system's mask lets it.
+    """
 
     @property
     def root(self) -> Path:
@@ -237,17 +260,17 @@ class LocalStorage(LocalFolder):
     def find(self, key: str) -> StoredFile | None:
         """See `Storage`."""
         try:
-            return _stored(key, (self.root / key).stat())
+            return _stored(key, self._path(key).stat())
         except FileNotFoundError:
             return None
 
     def fetch(self, file: StoredFile) -> Path:
         """See `Storage`: the file itself."""
-        return self.root / file.key
+        return self._path(file.key)
 
     def fetch_all(self, files: Collection[StoredFile]) -> Sequence[Path]:
         """See `Storage`."""
-        return [self.root / file.key for file in files]
+        return [self._path(file.key) for file in files]
 
     def notes(self, files: Collection[StoredFile]) -> Sequence[Mapping[str, str]]:
         """None: whoever wants to know looks into the file, which is here."""
@@ -259,18 +282,24 @@ class LocalStorage(LocalFolder):
         key: str,
         delivered: datetime | None = None,
         notes: Mapping[str, str] | None = None,
+        *,
+        only_new: bool = False,
     ) -> None:
         """See `Storage`."""
-        target = self.root / key
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target = self._path(key)
+        make_folder(target.parent)
+        staged.chmod(stat.S_IMODE(staged.stat().st_mode) & ~_OTHERS)
         if delivered:
             moment = delivered.timestamp()
             os.utime(staged, (moment, moment))
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
-        with staged.open("rb") as file:
-            os.fsync(file.fileno())
-        staged.replace(target)
+        write_through(staged)
+        if only_new:
+            target.hardlink_to(staged)
+        else:
+            staged.replace(target)
+        write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
         """See `Storage`."""
@@ -278,7 +307,7 @@ class LocalStorage(LocalFolder):
 
     def remove(self, key: str) -> None:
         """See `Storage`."""
-        (self.root / key).unlink(missing_ok=True)
+        self._path(key).unlink(missing_ok=True)
 
     def old_versions(self, prefix: str = "") -> Iterator[StoredFile]:
         """None: a disk keeps no old versions."""
@@ -292,6 +321,12 @@ class LocalStorage(LocalFolder):
 
     def forget_cached(self) -> None:
         """Nothing: there are no copies."""
+
+    def _path(self, key: str) -> Path:
+        """Where the file of a key is; below the root, whatever the key is."""
+        if key.startswith("/") or ".." in key.split("/"):
+            raise StorageError(f"{key!r} is no key: it leads out of {self.uri()}.")
+        return self.root / key
 
 
 def _leads_to(link: os.DirEntry[str]) -> str:
@@ -314,6 +349,22 @@ def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     )
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, into which other users cannot look."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(0o777 & ~_OTHERS, exist_ok=True)
+
+
+def write_through(path: Path) -> None:
+    """Have a file's content, or a folder's names, on the disk, where a loss of power leaves it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder's lock, which ends with the process.
@@ -321,7 +372,7 @@ def locked(folder: Path, *, wait: bool = False) -> Iterator[None]:
     Raises:
         BlockingIOError: another process holds it, and `wait` is off.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield

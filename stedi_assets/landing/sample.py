@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stedi_assets.lake import Lake, LocalStorage
+from stedi_assets.lake.storage import make_folder
 from stedi_assets.sample_data import MANIFEST, write_sample
 from stedi_assets.tables import Source
 
@@ -16,6 +17,7 @@ def sample_into(lake: Lake, *, customers: int, days: int, seed: int) -> dict[str
         FileExistsError: the lake holds landing files.
     """
     if isinstance(lake.storage, LocalStorage):
+        make_folder(lake.storage.root)
         return write_sample(lake.storage.root, customers=customers, days=days, seed=seed)
     if any(any(lake.landing_files(source)) for source in Source):
         raise FileExistsError(

@@ -503,6 +503,7 @@ def _rows(lake: Lake, engine: DuckDBEngine, who: str) -> dict[str, int]:
 
 
 def _is_theirs(table: Table) -> str:
+    """SQL for whether a row of a table is of the person."""
     if "record" in table.column_names:
         return mentions_erased("record", quoted(_LIST))
     if "subject_id" not in table.column_names:

@@ -6,13 +6,13 @@ queries as the function `pseudonym`, so that no query holds the key.
 
 from __future__ import annotations
 
-import os
 import secrets
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 import ibis
+
+from stedi_assets.lake.storage import LocalFolder, write_through
 
 KEY_FILE = ".pseudonym_key"
 
@@ -26,11 +26,12 @@ def local_key(root: Path) -> str:
     """The key of a local lake, made once, in a file that only its owner can read."""
     path = root / KEY_FILE
     if not path.exists():
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=root, prefix=KEY_FILE) as draft:  # of mode 0600
-            draft.write(secrets.token_hex(32))
-            draft.flush()
-            os.fsync(draft.fileno())
+        with LocalFolder(root).staging() as folder:
+            draft = folder / KEY_FILE
+            draft.touch(mode=0o600)
+            draft.write_text(secrets.token_hex(32))
+            write_through(draft)
             with suppress(FileExistsError):  # another process was first; its key counts
-                path.hardlink_to(draft.name)
+                path.hardlink_to(draft)
+            write_through(root)
     return path.read_text().strip()

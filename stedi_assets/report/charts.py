@@ -149,6 +149,7 @@ def _by_date(figures: Figures) -> Chart:
         above, below = grid[0][column], grid[1][column]
         above.set_title(source.value, fontsize=10, loc="left")
         above.stairs(landed, fill=True, color=_KEPT["facecolor"])
+        above.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         above.yaxis.set_major_formatter(_THOUSANDS)
         above.set_ylim(0, max([*landed, 1]) * 1.05)
         below.stairs(shares, fill=True, color="#D55E00")

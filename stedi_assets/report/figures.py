@@ -6,17 +6,17 @@ Computed by DuckDB, and no more of it comes here than counts. How it looks, othe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 from stedi_assets import rules
 from stedi_assets.engines.duckdb import DuckDBEngine, normalised, quoted
-from stedi_assets.lake import Lake
+from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.rules import same_customer
-from stedi_assets.reconcile import Stale, examine
+from stedi_assets.reconcile import DAMAGED, Stale, examine
 from stedi_assets.sample_data import MANIFEST
 from stedi_assets.stored import Finding, Stored
 from stedi_assets.tables import TABLES, Column, Source, Table, Zone, landing_table, rejects_table
@@ -51,8 +51,18 @@ MOST_READINGS = 20
 """From so many readings of one subject in a second on, seconds are counted together."""
 
 
-class DamagedError(Exception):
-    """A stored file that nothing can be counted in; says what to do."""
+class _Undamaged(Lake):
+    """A lake without its damaged partitions, in which nothing can be counted."""
+
+    def __init__(self, lake: Lake, damaged: Set[tuple[str, date]]) -> None:
+        super().__init__(lake.storage)
+        self._damaged = damaged
+        self._listed = {}  # it is looked at while nobody else writes it
+
+    def _published(self, table: Table) -> Iterator[tuple[date, StoredFile]]:
+        for day, file in super()._published(table):
+            if (table.name, day) not in self._damaged:
+                yield day, file
 
 
 @dataclass(frozen=True)
@@ -165,6 +175,8 @@ class Figures:
         for (table, column), count in self.nulls.items():
             if count and column.required:
                 yield f"{table.name} lacks {count:,} values of {column.name}, which is required."
+        if damaged := sum(found.why == DAMAGED for found in self.stale):
+            yield f"{damaged:,} partitions are damaged: they count as if they were not there."
         if self.stale:
             yield f"{len(self.stale):,} partitions are not what they should be."
         if self.misplaced:
@@ -176,25 +188,20 @@ def collect(
 ) -> Figures:
     """Count all that a report tells. The lake must not change meanwhile.
 
+    Damaged partitions count as if they were not there.
+
     Args:
         lake: to look at.
         engine: to compute with.
         policy: whose definitions its tables follow.
         landed: its landing files.
         now: the moment, UTC.
-
-    Raises:
-        DamagedError: a stored file cannot be read.
     """
     stale = examine(lake, engine, policy, landed, everything=False).stale
-    for found in stale:
-        if found.why == "damaged":
-            key = lake.partition_key(found.table, found.day)
-            raise DamagedError(
-                f"a partition is damaged: {lake.storage.uri(key)}. `stedi run` makes it again."
-            )
     stored_on = (day for table in TABLES.values() for day in lake.partitions(table))
     days = sorted({*_dates(landed), *stored_on})
+    if damaged := {(found.table.name, found.day) for found in stale if found.why == DAMAGED}:
+        lake = _Undamaged(lake, damaged)
     stored = {name: Stored(lake, engine, policy, table, days) for name, table in TABLES.items()}
     strangers = _total(same_customer(stored["machine_learning_curated"]), "rows")
     return Figures(
@@ -242,9 +249,11 @@ def _stated(lake: Lake) -> dict[str, int]:
 def _account(stored: Stored) -> Account:
     if stored.table.zone is Zone.LANDING:
         return _landing(stored)
-    taken_from, taken, left_out = _LEFT_OUT[stored.table.name](stored)
     rows = sum(stored.rows.values())
     expected = _total(rules.derived_row_count(stored), "expected")
+    if stored.table.name not in _LEFT_OUT:
+        return Account(stored.table, "rows by the rules", expected, {}, rows, expected)
+    taken_from, taken, left_out = _LEFT_OUT[stored.table.name](stored)
     if stored.table.name in _READINGS:
         left_out |= _repeated(stored, taken - sum(left_out.values()), expected)
     return Account(stored.table, taken_from, taken, left_out, rows, expected)
@@ -379,6 +388,7 @@ _LEFT_OUT: dict[str, Callable[[Stored], LeftOut]] = {
     "step_trainer_trusted": _of_devices,
     "machine_learning_curated": _of_pairs,
 }
+"""Of a table that is not here, what it should hold is told, and not why."""
 _READINGS = ("accelerometer_trusted", "step_trainer_trusted")
 
 
@@ -422,13 +432,21 @@ def _rates(stored: Stored) -> Rates:
     table = stored.table
     stored.bind(table)
     subject, moment = quoted(table.subjects[0]), quoted(table.event_time)
+    who = normalised("spelled") if table.source is Source.ACCELEROMETER else "spelled"
     found = stored.engine.connection.execute(
         f"""
+        WITH spelled AS (
+            SELECT {table.name}.{subject} AS spelled, {moment} // 1000 AS second,
+                   count(*) AS readings
+            FROM {table.name} GROUP BY ALL
+        ), seconds AS (
+            SELECT {who} AS subject, sum(readings)::BIGINT AS readings
+            FROM spelled GROUP BY subject, second
+        )
         SELECT count(DISTINCT subject), coalesce(sum(readings), 0)::BIGINT,
                histogram(least(readings, {MOST_READINGS})),
                quantile_disc(readings, [0.25, 0.5, 0.75])
-        FROM (SELECT {table.name}.{subject} AS subject, count(*) AS readings
-              FROM {table.name} GROUP BY 1, {moment} // 1000)
+        FROM seconds
         """
     ).fetchall()
     ((subjects, readings, seconds, quartiles),) = found

@@ -50,9 +50,6 @@ def write_report(
         policy: whose definitions the lake's tables follow.
         landed: its landing files.
         now: the moment, UTC.
-
-    Raises:
-        DamagedError: a stored file cannot be read; nothing is written.
     """
     figures = collect(lake, engine, policy, landed, now)
     charts = draw(figures)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -292,3 +293,11 @@ def test_who_has_the_file_open_to_write_to_it_stops_no_run(
         write_views(lake, engine)
         assert ask(process) == "[(1,)]"
         assert read(lake, COUNT.format(CUSTOMERS.name)) == [(SIXTH, 1)]
+
+
+def test_views_are_made_where_what_a_killed_process_leaves_is_removed(
+    lake: Lake, engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/not/there")
+    write_views(lake, engine)
+    assert file_of(lake).exists()

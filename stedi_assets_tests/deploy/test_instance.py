@@ -31,6 +31,10 @@ from stedi_assets_tests.deploy.postgres import postgres, rows
 from stedi_assets_tests.end_to_end.dagster_dev import free_port
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.test_event_log import DAYS, LOOKED_AT, looked_at_each_date, run_days
+from stedi_assets_tests.test_pruning import (
+    Runs,
+    only_what_tables_and_checks_are_known_by_is_left,
+)
 
 pytestmark = pytest.mark.long
 
@@ -120,6 +124,11 @@ def test_a_check_without_a_partition_looked_at_each_one_of_the_run(
     with instance_of(home) as instance:
         run_days(instance)
     looked_at_each_date(rows(database, LOOKED_AT))
+
+
+def test_of_old_runs_only_what_tables_and_checks_are_known_by_is_left(home: Path) -> None:
+    with instance_of(home) as instance:
+        only_what_tables_and_checks_are_known_by_is_left(instance, Runs(instance))
 
 
 OTHERS = "FROM pg_stat_activity WHERE datname = 'postgres' AND pid <> pg_backend_pid()"

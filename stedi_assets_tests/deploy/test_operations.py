@@ -6,7 +6,10 @@ import pkgutil
 import re
 from pathlib import Path
 
+import click
 import yaml
+from dagster._cli.dev import dev_command
+from dagster_webserver.cli import dagster_webserver
 
 import stedi_assets
 from stedi_assets import resources
@@ -64,3 +67,21 @@ def test_every_output_and_parameter_that_is_named_is_the_stacks() -> None:
     stack = (ROOT / "deploy" / "aws" / "stack.yaml").read_text()
     for name in re.findall(r"outputs? `(\w+)`|`(Keep\w+|ScanLimit\w+)`", TEXT):
         assert f"\n  {name[0] or name[1]}:\n" in stack
+
+
+def test_the_ui_listens_on_loopback_unless_it_is_told_otherwise() -> None:
+    option_of_nobody = click.Option(["--host"])
+    (host,) = (of for of in dagster_webserver.params if of.name == "host")
+    assert host.default == "127.0.0.1"
+    dev = re.findall(r"(?m)^\t.*dagster dev.*$", (ROOT / "Makefile").read_text())
+    assert dev == ["\t$(BIN)/dagster dev"]
+    (option,) = (of for of in dev_command.params if of.name == "host")
+    assert option.default == option_of_nobody.default, "so it is the webserver's own"
+    starts = re.findall(r"dagster-webserver -h \S+|docker run .*dagster-webserver.*", TEXT)
+    assert len(starts) == 2
+    for start in starts:
+        assert "-h 127.0.0.1" in start or "-p 127.0.0.1:3000:3000" in start
+    assert len(re.findall(r"docker run .* -p ", TEXT)) == 1, "nothing else is published"
+    for settings in ("dagster_home/dagster.yaml", "deploy/aws/dagster.yaml"):
+        assert "host" not in re.sub("hostname:", "", (ROOT / settings).read_text())
+    assert "ENV DAGSTER_GRPC_HOST" not in (ROOT / "deploy" / "aws" / "Dockerfile").read_text()

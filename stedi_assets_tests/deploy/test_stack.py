@@ -26,7 +26,7 @@ from dagster_aws.s3 import compute_log_manager
 
 from stedi_assets.catalog import glue
 from stedi_assets.job_clients import PIPES
-from stedi_assets.lake import ERASURES, REPORTS, SNAPSHOTS, s3
+from stedi_assets.lake import ERASURES, EXCHANGE, RECONCILED, REPORTS, SNAPSHOTS, s3
 from stedi_assets.tables import TABLES, Source, Table, Zone
 
 pytestmark = pytest.mark.long
@@ -366,11 +366,11 @@ def operations(module: ModuleType) -> set[str]:
         match node:
             case ast.Call(ast.Attribute(_, "_pages" | "get_paginator"), [ast.Constant(name), *_]):
                 found.add(name)
-            case ast.Call(ast.Attribute(ast.Attribute(_, client), name)) if client in CLIENTS:
+            case ast.Attribute(ast.Attribute(_, client), name) if client in CLIENTS:
                 found.add(name)
             case ast.Call(ast.Attribute(ast.Name("transfer"), name)):
                 found.add(name)
-    return found - {"get_paginator"}
+    return found - {"exceptions", "get_paginator", "meta"}
 
 
 CLIENTS = ("_client", "_s3_session", "client")
@@ -381,13 +381,49 @@ def as_action(service: str, operation: str) -> str:
 
 
 @pytest.mark.parametrize("role", KEEPERS)
-def test_who_keeps_the_lake_may_do_what_the_package_calls(role: str) -> None:
+def test_who_keeps_the_lake_may_do_what_the_package_calls_and_nothing_more(role: str) -> None:
     called = operations(s3)
     assert {"delete_object", "head_object", "list_object_versions", "upload"} <= called
-    assert called <= NEEDS.keys(), "say above what it needs, and allow it in the template"
-    for name in called:
-        for action, resource in NEEDS[name]:
-            assert rights(role).allow(action, resource), (name, action)
+    assert called == NEEDS.keys(), "say above what it needs, and allow it in the template"
+    needed = {(action.lower(), on) for name in called for action, on in NEEDS[name]}
+    may = {
+        (action, resource)
+        for resource in (OBJECT, BUCKET)
+        for action in actions("s3")
+        if rights(role).allow(action, resource)
+    }
+    assert may == needed | {("s3:getbucketlocation", BUCKET)}, "the last one is Athena's"
+
+
+@pytest.mark.parametrize("jobs_on", ["none", "glue", "emr-serverless"])
+def test_no_role_has_rights_of_other_services_or_to_more_than_folders(jobs_on: str) -> None:
+    of_services = {
+        "DataScientistRole": {"athena", "glue", "kms", "s3"},
+        "JobRole": {"kms", "logs", "s3", "secretsmanager"},
+        "PipelineRole": {"athena", "glue", "kms", "s3", "secretsmanager"},
+        "PrivacyOfficerRole": {"athena", "glue", "kms", "s3", "secretsmanager"},
+    }
+    if jobs_on == "none":
+        del of_services["JobRole"]
+    if jobs_on == "emr-serverless":
+        of_services["PipelineRole"] |= {"emr-serverless", "iam"}
+    assert Template({"JobsOn": jobs_on}).of_type("IAM::Role").keys() == of_services.keys()
+    for role, services in of_services.items():
+        statements = rights(role, jobs_on).statements
+        named = {action for of in statements for action in listed(of["Action"])}
+        assert {action.split(":")[0] for action in named} == services
+        assert not any("*" in action or "?" in action for action in named)
+        for resource in (one for of in statements for one in listed(of["Resource"])):
+            assert re.fullmatch(r"arn:aws:[^*?]*[^*?:](/\*)?|arn:aws:logs:[^*?]*\*", resource)
+            assert resource.count(":") >= 5, "whatever a resource is, it is of the stack"
+
+
+def test_a_data_scientist_decrypts_what_comes_from_s3_and_no_secret() -> None:
+    role, key = rights("DataScientistRole"), Template().arn("Key")
+    through = {service: f"{service}.{REGION}.amazonaws.com" for service in ("s3", "secretsmanager")}
+    assert role.allow("kms:Decrypt", key, kms_ViaService=through["s3"])
+    assert not role.allow("kms:Decrypt", key, kms_ViaService=through["secretsmanager"])
+    assert not role.allow("kms:Decrypt", key)
 
 
 @pytest.mark.parametrize("role", KEEPERS)
@@ -420,9 +456,9 @@ def test_who_keeps_the_lake_may_count_in_athena(role: str) -> None:
     )
     called = operations(athena.resources)
     assert called == {"start_query_execution", "get_query_execution"}
-    for name in called:
-        workgroup = f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/{group['Name']}"
-        assert rights(role).allow(as_action("athena", name), workgroup)
+    workgroup = f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/{group['Name']}"
+    may = {action for action in actions("athena") if rights(role).allow(action, workgroup)}
+    assert may == {as_action("athena", name) for name in called}
     place = group["WorkGroupConfiguration"]["ResultConfiguration"]["OutputLocation"]
     for action in ("s3:GetObject", "s3:PutObject"):
         assert rights(role).allow(action, f"arn:aws:s3:::{place.removeprefix('s3://')}query.csv")
@@ -444,12 +480,14 @@ def test_a_job_reads_the_lake_and_writes_tables_and_nothing_else(jobs_on: str) -
     for table in TABLES.values():
         key = f"{PREFIX}/{table.path}/ingestion_date=2023-08-06/part-0.parquet"
         assert may(key) == {"s3:getobject", *written}
-    for key in (f"{PIPES}/a/1.json", "_staging/a"):
+    for key in (f"{PIPES}/a/1.json", f"{EXCHANGE}/a/1.parquet"):
         assert may(f"{PREFIX}/{key}") == {"s3:getobject", "s3:deleteobject", *written}
     for source in Source:
         assert may(f"{PREFIX}/{source}/landing/trusted/a.json") == {"s3:getobject"}
-    for key in (f"{ERASURES}/a.parquet", f"{REPORTS}/latest.html"):
+    for key in (f"{ERASURES}/a.parquet", RECONCILED):
         assert may(f"{PREFIX}/{key}") == {"s3:getobject"}
+    for key in (f"{REPORTS}/latest.html", f"{SNAPSHOTS}/a.parquet", "_other/a"):
+        assert may(f"{PREFIX}/{key}") == set()
     assert may("other/customer/landing/a.json") == set()
     assert role.allow("s3:ListBucket", BUCKET)
     assert role.allow("s3:GetObject", "arn:aws:s3:::resultsbucket/jobs/job.py")
@@ -570,9 +608,22 @@ def test_both_buckets_are_encrypted_private_and_reached_over_tls_alone() -> None
         (rule,) = bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
         assert rule["ServerSideEncryptionByDefault"]["SSEAlgorithm"] == "aws:kms"
         assert list(bucket["PublicAccessBlockConfiguration"].values()) == [True] * 4
-        (statement,) = policies[template.name(name)]["PolicyDocument"]["Statement"]
-        assert statement["Effect"] == "Deny"
-        assert statement["Principal"] == "*"
+        statement, *of_encryption = policies[template.name(name)]["PolicyDocument"]["Statement"]
+        for one in (statement, *of_encryption):
+            assert one["Effect"] == "Deny"
+            assert one["Principal"] == "*"
+        said = {
+            "s3:x-amz-server-side-encryption": "aws:kms",
+            "s3:x-amz-server-side-encryption-aws-kms-key-id": template.arn("Key"),
+        }
+        assert [one["Condition"] for one in of_encryption] == [
+            {"Null": {header: "false"}, "StringNotEquals": {header: right}}
+            for header, right in said.items()
+        ]
+        assert all(
+            (one["Action"], one["Resource"]) == ("s3:PutObject", f"{template.arn(name)}/*")
+            for one in of_encryption
+        )
         assert statement["Action"] == "s3:*"
         assert statement["Resource"] == [template.arn(name), f"{template.arn(name)}/*"]
         assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}

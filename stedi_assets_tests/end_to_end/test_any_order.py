@@ -1,5 +1,9 @@
-"""However files come, change and go, and whatever runs in between: the tables end up the same."""
+"""However files come, change and go, and whatever runs in between: the tables end up the same.
 
+`STEDI_TEST_HISTORIES` is how many histories each test makes up.
+"""
+
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -31,8 +35,10 @@ pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 KEY = "the same for all lakes"
 
+HISTORIES = int(os.environ.get("STEDI_TEST_HISTORIES") or (3 if ON_S3 else 24))
+
 any_history = settings(
-    max_examples=3 if ON_S3 else 50,  # of each of the four tests below
+    max_examples=HISTORIES,
     deadline=None,
     print_blob=True,
     suppress_health_check=list(HealthCheck),
@@ -96,7 +102,7 @@ def test_so_they_do_if_partitions_are_deleted_torn_or_edited_on_the_way(
     ends_up_as_a_fresh_lake(events)
 
 
-@settings(any_history, max_examples=2 if ON_S3 else 20)
+@settings(any_history, max_examples=max(2, HISTORIES // 3))
 @given(histories())
 def test_so_they_do_in_real_runs_of_dagster(events: list[Event]) -> None:
     ends_up_as_a_fresh_lake(events, DagsterRunner)

@@ -35,8 +35,6 @@ from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, resourc
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.storages import ON_S3, root_of
 
-pytestmark = pytest.mark.s3
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -60,6 +58,7 @@ def without_locks(content: dict[str, bytes]) -> dict[str, bytes]:
 
 
 @pytest.mark.long
+@pytest.mark.s3
 def test_a_person_is_shown_erased_told_of_and_kept_out(town: Lake, home: Path) -> None:
     root = root_of(town)
     before = all_bytes(root)
@@ -181,6 +180,7 @@ def test_the_job_does_the_same_and_only_its_configuration_names_the_person(
 
 
 @pytest.mark.long
+@pytest.mark.s3
 def test_on_a_versioned_bucket_old_versions_and_local_copies_go_as_well(
     bucket: Bucket, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

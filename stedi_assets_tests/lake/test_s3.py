@@ -149,6 +149,23 @@ def test_a_copy_that_was_cut_short_is_downloaded_again(bucket: Bucket, storage: 
     assert storage.fetch(find(storage)).read_bytes() == b"all of it"
 
 
+def test_what_is_downloaded_lies_meanwhile_where_it_is_removed_if_the_process_is_killed(
+    bucket: Bucket, storage: S3Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, b"{}")
+    meanwhile: list[str] = []
+    read = storage._read
+
+    def look(*arguments: Any) -> None:
+        read(*arguments)
+        found = (path.relative_to(storage.folder) for path in storage.folder.rglob("*"))
+        meanwhile.extend(path.parts[0] for path in found if (storage.folder / path).is_file())
+
+    monkeypatch.setattr(storage, "_read", look)
+    assert storage.fetch(find(storage)).read_bytes() == b"{}"
+    assert meanwhile == ["_staging"]
+
+
 def test_a_file_that_was_replaced_is_downloaded_again(bucket: Bucket, storage: S3Storage) -> None:
     put(bucket, b"old")
     old = storage.fetch(find(storage))
@@ -504,3 +521,22 @@ def test_a_server_that_does_not_answer_is_told_with_where_it_was_looked_for(
     says = rf"http://127\.0\.0\.1:{port} does not answer: .* whether AWS_ENDPOINT_URL"
     with pytest.raises(StorageError, match=says):
         opened(bucket, tmp_path).exists()
+
+
+def test_a_cache_that_is_somebody_elses_or_a_link_is_not_used(
+    bucket: Bucket, storage: S3Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(bucket, b"content")
+    storage.folder.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    storage.folder.symlink_to(tmp_path / "theirs")
+    with pytest.raises(StorageError, match="set STEDI_CACHE to a folder that is yours"):
+        storage.fetch(find(storage))
+    assert list((tmp_path / "theirs").iterdir()) == []
+    assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
+    storage.folder.unlink()
+    storage.folder.mkdir()
+    us = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: us + 1)
+    with pytest.raises(StorageError, match="set STEDI_CACHE"):
+        storage.fetch(find(storage))

@@ -359,6 +359,17 @@ def test_an_upload_whose_end_nobody_heard_of_is_whole(
     assert stored(bucket) == b"small"
 
 
+def test_a_new_file_whose_end_nobody_heard_of_is_not_taken_for_somebody_elses(
+    bucket: Bucket, server: FaultyServer, storage: S3Storage, tmp_path: Path
+) -> None:
+    server.make(cut_before_the_answer, "^PUT", times=1)
+    storage.publish(staged(tmp_path, b"new"), KEY, only_new=True)
+    assert stored(bucket) == b"new"
+    with pytest.raises(FileExistsError):
+        storage.publish(staged(tmp_path, b"another"), KEY, only_new=True)
+    assert stored(bucket) == b"new"
+
+
 def test_an_error_that_comes_after_all_was_well_ends_an_upload_as_well(
     bucket: Bucket, server: FaultyServer, few_attempts: None, storage: S3Storage, tmp_path: Path
 ) -> None:

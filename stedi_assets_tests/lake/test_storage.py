@@ -7,14 +7,14 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from stedi_assets.lake import LocalStorage, Storage, StoredFile, open_lake
+from stedi_assets.lake import LocalStorage, Storage, StorageError, StoredFile, open_lake
 from stedi_assets.lake.storage import GoneError, locked
 from stedi_assets_tests.conftest import Bucket
 
@@ -301,6 +301,36 @@ def test_readers_see_the_old_or_the_new_file_while_it_is_replaced(storage: Stora
     assert seen
 
 
+def test_what_is_to_be_new_replaces_nothing(storage: Storage) -> None:
+    with storage.staging() as folder:
+        for number, said in enumerate((b"first", b"second")):
+            staged = folder / str(number)
+            staged.write_bytes(said)
+            with pytest.raises(FileExistsError) if number else nullcontext():
+                storage.publish(staged, KEY, only_new=True)
+    assert content(storage) == b"first"
+    assert [file.key for file in storage.list("customer")] == [KEY]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name_and_its_name_when_it_is_published(
+    local: LocalStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that nothing that was told to be done is undone by a loss of power."""
+    written: list[tuple[Path, bool]] = []
+    target = local.root / "customer/trusted/part-0.parquet"
+
+    def fsync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        written.append((name, target.exists()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with local.staging() as folder:
+        staged = folder / "staged"
+        staged.write_bytes(b"rows")
+        local.publish(staged, "customer/trusted/part-0.parquet")
+    assert written == [(staged, False), (target.parent, True)]
+
+
 def test_publishing_leaves_nothing_beside_the_file(storage: Storage) -> None:
     publish(storage, b"old")
     publish(storage, b"new")
@@ -483,3 +513,51 @@ def test_a_folder_that_another_one_holds_is_not_waited_for_unless_one_wants_to(
         raise AssertionError("it is held")
     with locked(tmp_path, wait=True):
         pass
+
+
+@pytest.mark.parametrize("key", ["../a", "/etc/a", "customer/../../a", "customer/trusted/.."])
+def test_no_key_leads_out_of_the_lake(local: LocalStorage, key: str, tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("mine")
+    file = StoredFile(key, 4, datetime.now(UTC), "1")
+    with local.staging() as folder:
+        (folder / "staged").write_text("theirs")
+        for act in (
+            lambda: local.publish(folder / "staged", key),
+            lambda: local.remove(key),
+            lambda: local.find(key),
+            lambda: local.fetch(file),
+            lambda: local.fetch_all([file]),
+        ):
+            with pytest.raises(StorageError, match="leads out of"):
+                act()
+    assert (tmp_path / "a").read_text() == "mine"
+
+
+def test_what_somebody_put_among_unfinished_files_is_removed_and_what_links_lead_to_is_not(
+    local: LocalStorage, tmp_path: Path
+) -> None:
+    staging = local.root / "_staging"
+    staging.mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "a").write_text("a")
+    (staging / "link").symlink_to(tmp_path / "theirs")
+    (staging / "file").write_text("a")
+    os.mkfifo(staging / "pipe")  # who opens it would wait for ever
+    with local.staging() as folder:
+        assert list(staging.iterdir()) == [folder]
+    assert (tmp_path / "theirs" / "a").read_text() == "a"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o000, 0o660), (0o022, 0o640), (0o077, 0o600)])
+def test_nobody_but_the_group_that_the_mask_lets_in_reads_what_is_published(
+    local: LocalStorage, mask: int, mode: int
+) -> None:
+    before = os.umask(mask)
+    try:
+        publish(local, b"content")
+    finally:
+        os.umask(before)
+    (file,) = (path for path in local.root.rglob("*") if path.is_file())
+    assert stat.S_IMODE(file.stat().st_mode) == mode
+    for folder in (local.root, *(path for path in local.root.rglob("*") if path.is_dir())):
+        assert not stat.S_IMODE(folder.stat().st_mode) & 0o007

@@ -35,12 +35,26 @@ def test_a_lake_has_one_key_from_the_first_call_on(tmp_path: Path) -> None:
     assert len(key) == 64
     assert int(key, 16)
     assert [local_key(root), (root / KEY_FILE).read_text()] == [key, key]
-    assert [path.name for path in root.iterdir()] == [KEY_FILE]
+    assert [path.name for path in root.rglob("*") if path.is_file()] == [KEY_FILE]
 
 
 def test_only_the_owner_can_read_the_key(tmp_path: Path) -> None:
     local_key(tmp_path)
     assert stat.S_IMODE((tmp_path / KEY_FILE).stat().st_mode) == 0o600
+
+
+def test_a_key_is_made_where_it_is_removed_if_the_process_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meanwhile: list[str] = []
+
+    def token(size: int) -> str:
+        meanwhile.extend(path.parts[len(tmp_path.parts)] for path in tmp_path.rglob("*"))
+        return "00" * size
+
+    monkeypatch.setattr("secrets.token_hex", token)
+    assert local_key(tmp_path) == "00" * 32
+    assert {*meanwhile} == {"_staging"}
 
 
 def test_two_lakes_have_two_keys(tmp_path: Path) -> None:
@@ -90,7 +104,7 @@ def test_threads_that_come_at_once_get_the_same_key(tmp_path: Path) -> None:
             root = tmp_path / f"lake {number}"
             keys = set(pool.map(key_of, [root] * threads))
             assert keys == {local_key(root)}
-            assert [path.name for path in root.iterdir()] == [KEY_FILE]
+            assert [path.name for path in root.rglob("*") if path.is_file()] == [KEY_FILE]
 
 
 def test_the_key_of_the_environment_goes_before_the_lake_s_own(

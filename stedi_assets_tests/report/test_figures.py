@@ -1,12 +1,20 @@
 """The figures of a report, against counts by hand: each row is in a table or left out with why."""
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
+from html import escape
+from io import BytesIO
 
+import pyarrow.parquet as pq
 import pytest
 
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.report.figures import DamagedError, Figures
+from stedi_assets.report.charts import draw
+from stedi_assets.report.figures import Figures
+from stedi_assets.sample_data import MANIFEST
 from stedi_assets.tables import TABLES, Source
 from stedi_assets_tests.end_to_end.landing_files import (
     counts_by_date,
@@ -20,16 +28,16 @@ from stedi_assets_tests.end_to_end.landing_files import (
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.end_to_end.test_reference import STATED
 from stedi_assets_tests.report.lakes import (
+    ANN,
     CY,
     FIRST,
     SECOND,
     figures_of,
+    page_of,
     problems_of,
     reported,
 )
-from stedi_assets_tests.storages import root_of
-
-pytestmark = pytest.mark.s3
+from stedi_assets_tests.storages import put, root_of
 
 
 def accounts(figures: Figures) -> dict[str, tuple[int, dict[str, int], int]]:
@@ -46,6 +54,7 @@ OF_LANDING = {
 }
 
 
+@pytest.mark.s3
 def test_every_row_is_in_a_table_or_left_out_for_a_reason(town: Lake) -> None:
     figures = figures_of(town)
     assert accounts(figures) == OF_LANDING | {
@@ -111,6 +120,14 @@ def test_rows_and_rejects_are_told_by_ingestion_date(town: Lake) -> None:
     assert "1 of 37 records were rejected" in figures.rejects[Source.ACCELEROMETER].sentence
 
 
+def test_the_axis_of_few_rows_counts_whole_ones(town: Lake) -> None:
+    figures = figures_of(town)
+    few = {**figures.rows, "customer_landing": dict.fromkeys(figures.dates, 1)}
+    chart = draw(replace(figures, rows=few))["rows_and_rejects_by_date"].figure
+    labels = [label.get_text() for label in chart.axes[0].get_yticklabels()]
+    assert labels == [str(number) for number in range(len(labels))]
+
+
 def test_missing_values_are_counted_by_column(town: Lake) -> None:
     found = {(t.name, c.name): n for (t, c), n in figures_of(town).nulls.items() if n}
     consents = [f"sharewith{whom}asofdate" for whom in ("public", "friends")]
@@ -131,6 +148,14 @@ def test_seconds_are_counted_by_how_many_readings_one_phone_or_device_took(town:
     assert (phones.subjects, phones.readings, dict(phones.seconds)) == (2, 32, {2: 1, 20: 1})
     assert list(phones.quartiles) == [2, 2, 30]  # dee's 2, and ann's 30
     assert (devices.subjects, devices.readings, dict(devices.seconds)) == (2, 5, {1: 1, 4: 1})
+
+
+def test_a_phone_whose_user_is_spelled_in_two_ways_is_one(town: Lake) -> None:
+    land(town, "accelerometer", "2023-08-08", phone(f" {ANN.upper()}", 127))
+    assert run(town, "2023-08-08").success
+    phones = figures_of(town).rates[Source.ACCELEROMETER]
+    assert (phones.subjects, phones.readings, dict(phones.seconds)) == (2, 33, {2: 1, 20: 1})
+    assert list(phones.quartiles) == [2, 2, 31]
 
 
 # What is not as it should be.
@@ -204,15 +229,33 @@ def test_landing_files_of_no_partition_are_told_without_their_names(town: Lake) 
     assert told == "There are landing files that no table can hold; `stedi status` names them."
 
 
-@pytest.mark.parametrize("damage", ["the whole file", "some bytes"])
-def test_of_a_lake_with_a_damaged_partition_there_is_no_report(town: Lake, damage: str) -> None:
-    file = file_of(town, "step_trainer_trusted", FIRST)
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "the whole file": lambda content: b"nothing that is Parquet",
+    "some bytes": lambda content: content[:4] + b"\xff" * 8 + content[12:],
+}
+
+
+@pytest.mark.parametrize("damage", [*DAMAGE, "a row less"])
+@pytest.mark.parametrize("name", ["customer_landing", "step_trainer_trusted"])
+def test_rows_of_a_damaged_partition_are_told_as_missing(
+    town: Lake, name: str, damage: str
+) -> None:
+    file = file_of(town, name, FIRST)
     content = file.read_bytes()
-    spoilt = content[:4] + b"\xff" * 8 + content[12:]
-    file.write_bytes(spoilt if damage == "some bytes" else b"nothing that is Parquet")
-    with pytest.raises(DamagedError, match=r"a partition is damaged: .*step_trainer/trusted.*run"):
-        reported(town)
-    assert not (root_of(town) / "reports").exists()
+    file.write_bytes(DAMAGE[damage](content) if damage in DAMAGE else _a_row_less(content))
+    found = list(reported(town).figures.problems())
+    assert f"{name} does not add up: 4 are in no table and not left out." in found
+    assert "1 partitions are damaged: they count as if they were not there." in found
+    page = page_of(town)
+    assert all(escape(problem) in page for problem in found)
+    assert "All figures add up" not in page
+
+
+def _a_row_less(content: bytes) -> bytes:
+    """A file that is as sound as it was, and says of itself what it said."""
+    rows, draft = pq.ParquetFile(BytesIO(content)).read(), BytesIO()
+    pq.write_table(rows.slice(1), draft)
+    return draft.getvalue()
 
 
 # What others state.
@@ -236,6 +279,12 @@ def test_of_the_reference_files_everything_adds_up(reference_lake: Lake) -> None
     assert {a.table.name: a.rows for a in figures.accounts} == STATED
     assert list(figures.funnel.values()) == [956, 482, 482, 482]
     assert list(figures.problems()) == []
+
+
+def test_of_a_table_that_others_do_not_state_a_report_says_so(town: Lake) -> None:
+    put(root_of(town) / MANIFEST, json.dumps({"counts": {"customer_landing": 5}}).encode())
+    reported(town)
+    assert page_of(town).count("not stated") == 7
 
 
 def test_of_other_files_nobody_states_counts(town: Lake) -> None:

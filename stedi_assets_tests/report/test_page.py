@@ -16,8 +16,6 @@ from stedi_assets_tests.end_to_end.landing_files import customer, device, land, 
 from stedi_assets_tests.report.lakes import FIRST, SECOND, page_of, reported
 from stedi_assets_tests.storages import AnyPath, opened, root_of
 
-pytestmark = pytest.mark.s3
-
 VOID = {"meta", "link", "img"}
 
 
