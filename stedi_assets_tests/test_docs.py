@@ -63,6 +63,14 @@ NOT_RUN = {
         "Jobs on AWS",
         "aws s3 cp stedi.gluewheels.zip s3://<LogsBucket>/jobs/stedi.gluewheels.zip",
     ): "there is no archive, which docker makes",
+    (
+        "Trying bad input again",
+        "STEDI_TEST_SIZE=1000000000 pytest stedi_assets_tests/landing/test_hostile.py -k large",
+    ): "takes a quarter of an hour; it runs with smaller files",
+    (
+        "Trying bad input again",
+        "STEDI_TEST_FILES=50000 pytest stedi_assets_tests/landing/test_hostile.py -k very_many",
+    ): "takes minutes; it runs with fewer files",
 }
 """Commands that do not run here, by section, and why not."""
 

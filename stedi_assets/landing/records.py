@@ -41,8 +41,8 @@ _LONGEST_RECORD = 32 << 20
 _UNPACKED = 256 << 20
 """Bytes to which any file may decompress: they are read in seconds."""
 _RATIO = 250
-"""How many times its size a larger file may decompress to. Landing files come to 5 to 40, the same
-record again and again to 200, and what is packed to do harm to 1,000 (gzip) and 30,000 (zstd)."""
+"""How many times its size a larger file may decompress to. Landing files come to 5 to 20, those of
+a phone that lies still to 95, and what is packed to do harm to 1,000 (gzip) and 10,000 (zstd)."""
 _LARGEST = 64 << 30
 """Bytes to which no file may decompress."""
 _NEWLINE = ord("\n")

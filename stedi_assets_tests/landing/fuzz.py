@@ -8,7 +8,9 @@ is read otherwise is made smaller and shown, with the seed that makes it again.
 
 import argparse
 import gzip
+import itertools
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -486,11 +488,14 @@ def smaller(one: Landing, is_wrong: Callable[[Landing], bool]) -> Landing:
     return one
 
 
-def find_difference(reading: Reader, inputs: int, seed: int) -> tuple[int, str]:
+def find_difference(
+    reading: Reader, inputs: int, seed: int, seconds: float = math.inf
+) -> tuple[int, str]:
     """Read so many random files; returns how many, and the first that is read wrongly, if any."""
     count = 0
-    for number in range(inputs):
-        if count >= inputs:
+    began = time.monotonic()
+    for number in itertools.count():
+        if count >= inputs or time.monotonic() - began > seconds:
             break
         one = landing(Random(f"{seed} {number}"))
         count += sum(map(len, one.days.values()))
@@ -506,11 +511,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=100_000, help="how many files")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="by which they are made")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="at most about so long")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     began = time.monotonic()
     with room_for_lakes() as folder, opened(Path(folder)) as reading:
-        count, wrong = find_difference(reading, asked.inputs, asked.seed)
+        count, wrong = find_difference(reading, asked.inputs, asked.seed, asked.seconds)
     print(f"{count:,} files in {time.monotonic() - began:,.0f} s")
     raise SystemExit(wrong or 0)
 
