@@ -11,7 +11,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -24,12 +24,12 @@ import pytest
 from stedi_assets import Lakehouse
 from stedi_assets.catalog.views import write_views
 from stedi_assets.engines.duckdb import Noted
-from stedi_assets.lake import Lake
+from stedi_assets.lake import SNAPSHOTS, Lake
 from stedi_assets.privacy.erasure import receipts
 from stedi_assets.reconcile import settled
 from stedi_assets.resources import landed_now, open_engine, policy
 from stedi_assets.tables import TABLES
-from stedi_assets_tests.end_to_end.forked import Dying, Job, begin
+from stedi_assets_tests.end_to_end.forked import Both, Dying, Job, begin
 from stedi_assets_tests.end_to_end.histories import (
     DAYS,
     Place,
@@ -40,7 +40,7 @@ from stedi_assets_tests.end_to_end.histories import (
     verify,
 )
 from stedi_assets_tests.end_to_end.landing_files import Record, customer, device, phone
-from stedi_assets_tests.end_to_end.sensor_run import SensorRun
+from stedi_assets_tests.end_to_end.watched import SensorRun, Writing
 from stedi_assets_tests.storages import (
     ON_S3,
     SETTINGS,
@@ -205,12 +205,17 @@ class World:
 
     def begin(self, begun: Begun) -> Job:
         self._started += 1
-        prepare = SensorRun(begun.day) if begun.command == ("sensor",) else None
+        is_sensor = begun.command == ("sensor",)
+        prepare: Callable[[], object] = Writing(self.folder / "writing")
+        if begun.dies_at:
+            prepare = Both(prepare, Dying(begun.dies_at))
+        if is_sensor:
+            prepare = Both(prepare, SensorRun(begun.day))
         return begin(
-            *(begun.command if prepare is None else ("run",)),
+            *(("run",) if is_sensor else begun.command),
             output=self.folder / f"told {self._started}",
             settings=self.settings,
-            prepare=Dying(begun.dies_at) if begun.dies_at and prepare is None else prepare,
+            prepare=prepare,
         )
 
     def bring_up_to_date(self) -> None:
@@ -270,6 +275,21 @@ def read_beside(lake: Lake) -> Iterator[list[str]]:
         reader.join()
 
 
+def took_turns(notes: list[str], killed: set[int | None]) -> None:
+    """Of all processes one at a time had the lake, and who published had it."""
+    has_it = ""
+    for note in notes:
+        process, what = note.split(" ", 1)
+        if what.startswith("in"):
+            assert not has_it or int(has_it) in killed, f"{process} took the lake of {has_it}"
+            has_it = process
+        elif what.startswith("at the end"):
+            assert process == has_it
+            has_it = ""
+        elif not what.startswith(f"before publish {SNAPSHOTS}/"):
+            assert process == has_it, f"{what}, and {has_it or 'nobody'} has the lake"
+
+
 def without(files: Mapping[Place, list[Record]], people: set[str]) -> dict[Place, list[Record]]:
     """What is left of files when people were erased, whose devices nobody else holds."""
     devices = {PEOPLE[email] for email in people}
@@ -319,6 +339,8 @@ def live_through(seed: int, world: World) -> None:
         else:  # the same, but a second faster
             world.bring_up_to_date()
     assert seen == []
+    killed = {job.process.pid for _, job in jobs if job.wait() < 0}
+    took_turns((world.folder / "writing").read_text().splitlines(), killed)
 
     expected = oracle(without(world.files, plan.forgotten), KEY)
     found = stored_rows(world.lake)
