@@ -120,8 +120,9 @@ class Page:
         return {heading.replace(" ", "-") for heading in plain}
 
 
+_BESIDE_DOCS = ("README.md", "CHANGELOG.md", "SECURITY.md")
 PAGES = [
     Page(path.relative_to(ROOT))
-    for path in (ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md")))
+    for path in (*map(ROOT.joinpath, _BESIDE_DOCS), *sorted(ROOT.glob("docs/*.md")))
 ]
-"""README, the changelog, and all pages in docs."""
+"""README, the changelog, security, and all pages in docs."""
