@@ -197,7 +197,7 @@ COMPRESSIONS: dict[str, Callable[[bytes, Random], bytes]] = {
 }
 
 
-USUAL = {"_LARGE": 2_000_000, "BATCH": 20_000, "_FEW": 20, "_CHUNK": 1 << 20}
+USUAL = {"_LARGE": 2_000_000, "_AT_ONCE": 2_000, "BATCH": 20_000, "_FEW": 20, "_CHUNK": 1 << 20}
 """How the reader's modules are set."""
 
 
@@ -236,6 +236,7 @@ def landing(random: Random) -> Landing:
     settings = {
         "_LARGE": random.choice([0, 300, 2_000_000, 2_000_000]),
         "BATCH": random.choice([1, 2, 7, 20_000]),
+        "_AT_ONCE": random.choice([1, 3, 2_000]),
         "_FEW": random.choice([0, 0, 1, 20]),
         "_CHUNK": random.choice([1, 5, 64, 1 << 20]),
     }
@@ -429,6 +430,7 @@ class Reader:
         execute(f"SET threads = {one.threads}")
         with (
             patch.object(reader, "_LARGE", one.settings["_LARGE"]),
+            patch.object(reader, "_AT_ONCE", one.settings["_AT_ONCE"]),
             patch.object(reader, "_FEW", one.settings["_FEW"]),
             patch.object(reader, "BATCH", one.settings["BATCH"]),
             patch.object(records, "_CHUNK", one.settings["_CHUNK"]),

@@ -343,7 +343,7 @@ def main() -> None:
     """Write them all."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path, help="is made, with folders in it")
-    parser.add_argument("--size", type=int, default=40_000_000, help="of each large one, in bytes")
+    parser.add_argument("--size", type=int, default=70_000_000, help="of each large one, in bytes")
     asked = parser.parse_args()
     write_small(asked.folder / "small")
     for name in ("large", "bombs", "no files"):

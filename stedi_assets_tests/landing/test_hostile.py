@@ -38,7 +38,7 @@ from stedi_assets_tests.landing.hostile import (
 from stedi_assets_tests.landing.plain_reader import read_plainly
 
 DAY = date(2023, 8, 6)
-SIZE = int(os.environ.get("STEDI_TEST_SIZE", "40_000_000"))
+SIZE = int(os.environ.get("STEDI_TEST_SIZE", "70_000_000"))
 FILES = int(os.environ.get("STEDI_TEST_FILES", "1_000"))
 PHONES = Source.ACCELEROMETER
 Found = tuple[int, list[tuple[str, int | None, str]], int]

@@ -219,6 +219,43 @@ def test_a_record_longer_than_any_is_cut_at_its_line(
     ]
 
 
+@pytest.mark.parametrize("chunk", [1, 8, 1000])
+@pytest.mark.parametrize(
+    "record", ["x" * 65, '{"a": "' + "é" * 65 + '"}', '{"a": [' + "1," * 40 + "1]}"]
+)
+def test_a_record_that_does_not_fit_into_memory_makes_its_file_unreadable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, record: str, chunk: int
+) -> None:
+    """However it comes: it could be cut only where it would be read as other records."""
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "_LONGEST_RECORD", 64)
+    for content in (f"{A}\n{record}\n{A}\n", f"{A}\n[{A},{record},{A}]"):
+        with pytest.raises(UnreadableFileError) as error:
+            cut(tmp_path, content)
+        assert str(error.value) == "a record on line 2 is longer than 64 letters"
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 1000])
+def test_a_line_may_be_longer_than_any_record_and_blanks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "_LONGEST_RECORD", 64)
+    blanks, scalar = " " * 200 + "," * 200, "1234567"
+    content = f"[{','.join([A, B, scalar, 'tru', C] * 20)}]{blanks}{A}"
+    of_five = [(1, A), (1, B), (1, scalar), (1, "tru"), (1, C)]
+    assert cut(tmp_path, content) == [*of_five * 20, (1, A)]
+
+
+def test_as_many_records_are_taken_together_as_are_wanted_and_fewer_long_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_LETTERS", 10)
+    short, long = (1, "abc"), (2, "abcdefghijk")
+    found = list(module.batches(iter([short, short, short, short, long, long, short]), 3))
+    assert found == [[short] * 3, [short, long], [long], [short]]
+
+
 N = 100_000
 LINES = 20_000
 
