@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 
@@ -196,9 +196,9 @@ def _without_those_read(
     return {day: sources for day, sources in found.items() if sources}
 
 
-def _why_nothing(now: States, growing: Mapping[date, StoredFile]) -> str:
+def _why_nothing(now: States, growing: Mapping[date, Sequence[StoredFile]]) -> str:
     if growing:
-        file = next(iter(growing.values()))
+        file, *_ = next(iter(growing.values()))
         return (
             f"{file.key} may still be written to; it is read when it has been left alone for "
             f"{SETTLED_AFTER.seconds} seconds."

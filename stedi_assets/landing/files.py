@@ -32,14 +32,14 @@ class Landed:
         last: the last partition, today's.
         by_date: the files of each source by ingestion date, those that have a partition.
         misplaced: for those that have none, what is wrong with them and what to do.
-        growing: for the dates that have to wait, a file that may still be written to.
+        growing: for the dates that have to wait, the files that may still be written to.
     """
 
     first: date
     last: date
     by_date: Mapping[Source, Mapping[date, list[StoredFile]]]
     misplaced: Sequence[str]
-    growing: Mapping[date, StoredFile]
+    growing: Mapping[date, Sequence[StoredFile]]
 
 
 def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> Landed:
@@ -69,13 +69,13 @@ def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> La
         keys = [_shown(file) for file in files]
         named = ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
         misplaced.append(f"{named}: the ingestion date {day} is {remedy}.")
-    growing = {
-        day: file
-        for by_date in found.values()
-        for day, files in by_date.items()
-        for file in files
-        if abs(now - file.modified) < settled_after  # clocks of disk and machine may differ
-    }
+    growing: dict[date, list[StoredFile]] = defaultdict(list)
+    for by_date in found.values():
+        for day, files in by_date.items():
+            for file in files:
+                # Clocks of disk and machine may differ.
+                if abs(now - file.modified) < settled_after:
+                    growing[day].append(file)
     return Landed(first, last, found, misplaced, growing)
 
 

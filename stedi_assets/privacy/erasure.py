@@ -11,7 +11,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,9 @@ def _find(
     execute = engine.connection.execute
     ((person,),) = execute(f"SELECT {hidden('person', '$who')}", {"who": who}).fetchall()
     try:
-        partitions = landing_partitions(lake, engine, landed)
+        # Also of dates that a run would leave until all their files are left alone: they may say
+        # what is the person's.
+        partitions = landing_partitions(lake, engine, replace(landed, growing={}))
     except OSError:
         words = Words([who])
         landing = [file for source in Source for file in lake.landing_files(source)]
@@ -163,6 +165,7 @@ def _find(
     everything = [f for f in lake.storage.list("") if not f.key.startswith(_PRIVATE)]
     traces = search(lake, engine, words, everything)
     holding = set(traces.keys)
+    growing = {file.key for files in landed.growing.values() for file in files}
     replaced: dict[str, tuple[StoredFile, Path]] = {}
     records: dict[str, int] = {}
     by_hand = {
@@ -197,7 +200,7 @@ def _find(
                 staged.unlink()
             elif path.is_symlink():
                 by_hand[key] = f"it is a link, and what it leads to holds {count:,} records"
-            elif any(file.key == key for file in landed.growing.values()):
+            elif key in growing:
                 raise ErasureError(
                     f"{words.hidden_in(key)} may still be written to, so nothing was changed. Do "
                     "it again when it has been left alone for some seconds."

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from stedi_assets.jobs import SETTLED_AFTER
-from stedi_assets.lake import LocalStorage, StoredFile
+from stedi_assets.lake import Lake, LocalStorage, StoredFile
 from stedi_assets.privacy.erasure import ErasureError, Receipt, begin, find, finish, receipts
 from stedi_assets.privacy.suppression import OtherKeyError
-from stedi_assets.resources import landed_now
+from stedi_assets.resources import landed_now, open_engine
 from stedi_assets_tests.end_to_end.erasing import (
     ALL_OF_ANN,
     ANN,
@@ -41,7 +42,7 @@ from stedi_assets_tests.end_to_end.erasing import (
     write,
 )
 from stedi_assets_tests.end_to_end.histories import Runner, compiled_once, stored_rows
-from stedi_assets_tests.end_to_end.landing_files import customer, device, phone, twin
+from stedi_assets_tests.end_to_end.landing_files import customer, device, land, phone, twin
 
 FOLDER = "ingestion_date=2023-08-06"
 
@@ -477,6 +478,36 @@ def test_a_file_that_may_still_be_written_to_is_left_alone(town: Runner) -> None
         find(town.lake, town.engine, landed_now(town.lake, SETTLED_AFTER), ANN)
     assert all_bytes(town.lake.storage.folder) == before
     assert find(town.lake, town.engine, landed_now(town.lake), ANN).anything
+
+
+def test_of_several_files_of_a_date_that_may_still_be_written_to_none_is_replaced(
+    town: Runner,
+) -> None:
+    customers = next(key for key in TOWN if key.startswith("customer") and FOLDER in key)
+    (town.lake.storage.folder / customers).touch()
+    for source in ("accelerometer", "step_trainer"):  # of the same date, and not Ann's
+        land(town.lake, source, FOLDER.partition("=")[2], "{}", name="later.json")
+    with pytest.raises(ErasureError, match="may still be written to, so nothing was changed"):
+        find(town.lake, town.engine, landed_now(town.lake, SETTLED_AFTER), ANN)
+
+
+def test_what_is_a_persons_is_found_also_by_records_of_a_date_that_is_still_to_be_read(
+    lake: Lake,
+) -> None:
+    """Of a date nothing is in the tables yet, and a run would wait for a file of just now."""
+    old = datetime.now().timestamp() - 3600
+    theirs = {"customer": customer(ANN, "s-ann"), "step_trainer": device(1, "s-ann")}
+    for source, record in theirs.items():
+        path = land(lake, source, "2023-08-06", record)
+        assert isinstance(path, Path)
+        os.utime(path, (old, old))
+    land(lake, "customer", "2023-08-06", customer("eve@x.com", "s-eve"), name="just now.json")
+    with open_engine(lake) as engine:
+        found = find(lake, engine, landed_now(lake, SETTLED_AFTER), ANN)
+    assert sorted(found.records) == [
+        f"{source}/landing/ingestion_date=2023-08-06/file.json"
+        for source in ("customer", "step_trainer")
+    ]
 
 
 def test_a_link_is_told_and_neither_it_nor_what_it_leads_to_is_changed(
