@@ -150,6 +150,8 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
             try:
                 ref = InstanceRef.from_dir(home, overrides=no_capture)
                 instance = dg.DagsterInstance.from_ref(ref)
+            except OperationalError:  # of the disk, which is told above
+                raise
             except Exception as error:  # of YAML, of the settings, of a database, of the disk
                 why = f"{type(error).__name__}: {error}"
                 raise ValueError(

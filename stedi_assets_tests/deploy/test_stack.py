@@ -354,6 +354,7 @@ NEEDS = {
     "list_multipart_uploads": [("s3:ListBucketMultipartUploads", BUCKET)],
     "list_object_versions": [("s3:ListBucketVersions", BUCKET)],
     "list_objects_v2": [("s3:ListBucket", BUCKET)],
+    "put_object": [("s3:PutObject", OBJECT)],
     "upload": [("s3:PutObject", OBJECT), ("s3:AbortMultipartUpload", OBJECT)],
 }
 """What the operations of boto3 that the package may call need, with or without a version."""
