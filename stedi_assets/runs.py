@@ -150,7 +150,9 @@ def _instance(tell: Callable[[str], None]) -> Iterator[dg.DagsterInstance]:
             try:
                 ref = InstanceRef.from_dir(home, overrides=no_capture)
                 instance = dg.DagsterInstance.from_ref(ref)
-            except Exception as error:  # of YAML, of the settings, of a database, of the disk
+            except OperationalError:
+                raise  # of a database, which is told as it is when runs are written to it
+            except Exception as error:  # of YAML, of the settings, of the disk
                 why = f"{type(error).__name__}: {error}"
                 raise ValueError(
                     f"DAGSTER_HOME is {home!r}, and Dagster cannot keep runs there: {why}"
