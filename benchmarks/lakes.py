@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from datetime import UTC, date, datetime, timedelta
@@ -165,4 +166,47 @@ def write_empty_files(lake: Path, files: int) -> None:
         folder = draft / source / "landing" / f"ingestion_date={day}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{number}.json").touch()
+    draft.rename(lake)
+
+
+def write_small_files(lake: Path, files: int, days: int) -> None:
+    """Write landing files of a record or three each, spread over dates from 2022 on.
+
+    Each person sends a file of each source on one date, and one of two consents.
+    """
+    if lake.exists():
+        return
+    draft = lake.with_name(lake.name + ".draft")
+    first = datetime(2022, 1, 1, tzinfo=UTC)
+    for number in range(files):
+        person, day = divmod(number // 3, days)
+        source = list(COLUMNS)[number % 3]
+        moment = int(first.timestamp() * 1000) + day * DAY + person * 1000
+        email, serial = f"{day}.{person}@example.com", f"serial-{day}-{person}"
+        records: list[dict[str, object]] = {
+            "customer": [
+                {
+                    "email": email,
+                    "serialNumber": serial,
+                    "registrationDate": moment,
+                    "lastUpdateDate": moment,
+                    "shareWithResearchAsOfDate": moment if person % 2 else None,
+                }
+            ],
+            "accelerometer": [
+                {"user": email, "timestamp": moment + later, "x": 1.0, "y": 0.0, "z": -1.0}
+                for later in range(3)
+            ],
+            "step_trainer": [
+                {
+                    "sensorReadingTime": moment + later,
+                    "serialNumber": serial,
+                    "distanceFromObject": 200 + later,
+                }
+                for later in range(3)
+            ],
+        }[source]
+        folder = draft / source / "landing" / f"ingestion_date={first.date() + timedelta(days=day)}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{number}.json").write_text("\n".join(map(json.dumps, records)))
     draft.rename(lake)

@@ -899,6 +899,32 @@ def test_the_cursor_names_no_file(made: Daemon) -> None:
     assert "file.json" not in cursor
 
 
+@only_on_disk("counts the folders that are listed")
+def test_a_tick_without_news_lists_each_landing_folder_once_and_opens_nothing(
+    made: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many files, partitions and dates there are."""
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counted(path: str) -> object:
+        listed.append(str(path))
+        return scandir(path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("nothing is to be opened")
+
+    monkeypatch.setattr(os, "scandir", counted)
+    monkeypatch.setattr(sensors, "open_engine", refuse)
+    monkeypatch.setattr("builtins.open", refuse)
+    found = made.tick()
+    monkeypatch.undo()
+    assert found.skip_message == "No landing file is new, replaced or gone on 2 ingestion dates."
+    root = root_of(made.lake)
+    folders = {str(path) for path in root.glob("*/landing/**") if path.is_dir()}
+    assert sorted(listed) == sorted(folders)
+
+
 def test_a_tick_that_asks_for_nothing_new_leaves_the_cursor_as_it_is(made: Daemon) -> None:
     before = dict(made.cursors)
     made.skips()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks.parts import (
     growth,
     larger_than_memory,
+    load,
     many_files,
     on_s3,
     speed,
@@ -21,4 +22,5 @@ PARTS: Mapping[str, Callable[[], Iterator[Comparison]]] = {
     "year": year.run,
     "many-files": many_files.run,
     "s3": on_s3.run,
+    "load": load.run,
 }
