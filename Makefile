@@ -35,7 +35,7 @@ lint: $(VENV)/installed
 dev: $(VENV)/installed  ## The Dagster UI, with the runs of `make run` in it
 	$(BIN)/dagster dev
 
-bench: $(VENV)/installed  ## How fast it is, beside what people would use instead; 45 minutes
+bench: $(VENV)/installed  ## How fast it is, beside what people would use instead; an hour
 	$(BIN)/python -m benchmarks
 
 COMPILE := uv pip compile setup.cfg --universal --python-version 3.11 \

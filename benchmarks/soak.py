@@ -1,20 +1,21 @@
-"""A daemon and a code location's server that go on for long, and what they hold meanwhile."""
+"""A daemon and a code location's server that go on for long, and what they hold meanwhile.
+
+Usage: python -m benchmarks.soak FOLDER TICKS RUNS; the folder is a new one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import sqlite3
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.lakes import ROOT
@@ -59,12 +60,13 @@ class Soaked:
     sizes: Mapping[str, int]
 
     def grown(self, process: str, of: Callable[[Sample], float]) -> float:
-        """How much more a process holds in the last quarter of the time than in the second."""
+        """How much more a process holds in the last quarter of the time than in the second.
+
+        At the moments when it holds least: a run that it is about to start is none that it keeps.
+        """
         values = [of(sample) for sample in self.samples[process]]
         quarter = len(values) // 4
-        return statistics.median(values[-quarter:]) - statistics.median(
-            values[quarter : 2 * quarter]
-        )
+        return min(values[-quarter:]) - min(values[quarter : 2 * quarter])
 
 
 def soak(folder: Path, ticks: int, runs: int) -> Soaked:
@@ -220,10 +222,17 @@ def _sample(process: int) -> Sample:
 def main() -> None:
     """Soak, and tell."""
     folder, ticks, runs = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     found = soak(folder, ticks, runs)
-    print(json.dumps(asdict(found)))
+    print(f"{found.ticks:,} ticks, {found.runs:,} runs; left: {found.left or 'nothing'}")
+    for process in found.samples:
+        print(
+            f"{process}: {found.grown(process, lambda sample: sample.megabytes):+.1f} MB, "
+            f"{found.grown(process, lambda sample: sample.files):+.0f} files, "
+            f"{found.grown(process, lambda sample: sample.threads):+.0f} threads "
+            "from the second quarter of the time to the last"
+        )
+    print(", ".join(f"{name}: {size:,} bytes" for name, size in sorted(found.sizes.items())))
 
 
 if __name__ == "__main__":

@@ -72,10 +72,10 @@ def instance_of(home: Path) -> dg.DagsterInstance:
     return dg.DagsterInstance.from_config(str(home))
 
 
-def test_the_queue_is_that_of_one_machine() -> None:
+def test_queue_and_retention_are_those_of_one_machine() -> None:
     here = yaml.safe_load((ROOT / "dagster_home" / "dagster.yaml").read_text())
     there = yaml.safe_load(SETTINGS.read_text())
-    for name in ("concurrency", "run_launcher", "run_monitoring", "telemetry"):
+    for name in ("concurrency", "run_launcher", "run_monitoring", "retention", "telemetry"):
         assert there[name] == here[name]
 
 

@@ -36,7 +36,9 @@ PAGES = """{
     assetMaterializations(limit: 1) { partition timestamp runId }
     assetChecksOrError { ... on AssetChecks { checks {
       name
-      partitionStatuses { ... on AssetCheckPartitionStatuses { succeeded failed } }
+      partitionStatuses { ... on AssetCheckTimePartitionStatuses { ranges {
+        startKey endKey status
+      } } }
       executionForLatestMaterialization { status runId evaluation { success description } }
     } } }
   }
