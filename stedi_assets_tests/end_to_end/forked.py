@@ -184,8 +184,10 @@ def _told_of(
             reached("before", name, ())
             with method(storage) as entered:
                 reached("in", name, ())
-                yield entered
-                reached("at the end of", name, ())
+                try:
+                    yield entered
+                finally:  # also where the process ends by itself, as with an error
+                    reached("at the end of", name, ())
             reached("after", name, ())
 
         return whole

@@ -277,16 +277,13 @@ def read_beside(lake: Lake) -> Iterator[list[str]]:
         reader.join()
 
 
-def took_turns(notes: list[str], broken_off: set[int | None]) -> None:
-    """Of all processes one at a time had the lake, and who published had it.
-
-    Those that were broken off, by a kill or an error, do not say when they let go of it.
-    """
+def took_turns(notes: list[str], killed: set[int | None]) -> None:
+    """Of all processes one at a time had the lake, and who published had it."""
     has_it = ""
     for note in notes:
         process, what = note.split(" ", 1)
         if what.startswith("in"):
-            assert not has_it or int(has_it) in broken_off, f"{process} took the lake of {has_it}"
+            assert not has_it or int(has_it) in killed, f"{process} took the lake of {has_it}"
             has_it = process
         elif what.startswith("at the end"):
             assert process == has_it
@@ -344,8 +341,8 @@ def live_through(seed: int, world: World) -> None:
         else:  # the same, but a second faster
             world.bring_up_to_date()
     assert seen == []
-    broken_off = {job.process.pid for _, job in jobs if job.wait() != 0}
-    took_turns((world.folder / "writing").read_text().splitlines(), broken_off)
+    killed = {job.process.pid for _, job in jobs if job.wait() < 0}
+    took_turns((world.folder / "writing").read_text().splitlines(), killed)
 
     expected = oracle(without(world.files, plan.forgotten), KEY)
     found = stored_rows(world.lake)
