@@ -4,16 +4,19 @@ After each kill a reader sees whole files, old or new; doing it again gives what
 gives, and nothing is left of what was unfinished.
 
 `STEDI_TEST_KILLS` says how often each job is killed at a call, and half as often at an instant;
-`STEDI_TEST_KILLS_SEED` which ones. `STEDI_TEST_KILLS_AT=each` kills at every call that changes
-something instead, and `=all` also at those that only read.
+`STEDI_TEST_KILLS_SEED` which ones. Those kills come in rows: the job that is to mend the rest is
+killed as well, and one in four left alone. `STEDI_TEST_KILLS_AT=each` kills at every call that
+changes something instead, one by one, and `=all` also at those that only read.
 """
 
+import itertools
 import os
 import random
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -36,8 +39,23 @@ pytestmark = pytest.mark.long
 KILLS = int(os.environ.get("STEDI_TEST_KILLS", "24"))
 SEED = os.environ.get("STEDI_TEST_KILLS_SEED", "1")
 AT = os.environ.get("STEDI_TEST_KILLS_AT", "some")
-IN_A_ROW = 3
+IN_A_ROW = 4
 """How often a job and those that do it again are killed before one is left alone."""
+
+
+@dataclass(frozen=True)
+class Blow:
+    """What kills a job.
+
+    Attributes:
+        where: in words.
+        prepare: kills the process from within.
+        seconds: after which it is killed from outside.
+    """
+
+    where: str
+    prepare: Dying | None = None
+    seconds: float | None = None
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -72,6 +90,41 @@ def calls(scene: Scene, which: str) -> list[int]:
     return found
 
 
+def kill(scene: Scene, blows: Iterator[Blow], in_a_row: int) -> int:
+    """Have a job and those that do it again killed, and then leave one alone.
+
+    Returns:
+        How many were killed: one that has less to do than the first can end before it is hit.
+    """
+    scene.put_back()
+    killed = 0
+    before: list[str] = []
+    for blow in itertools.islice(blows, in_a_row):
+        job = scene.begin(blow.prepare)
+        if blow.seconds is not None:
+            time.sleep(blow.seconds)
+            job.kill()
+        before.append(blow.where)
+        with told_with(f"killed {', then '.join(before)}, by seed {SEED}", job):
+            assert job.wait() in (-signal.SIGKILL, 0)
+            killed += job.wait() != 0
+            scene.look_at_what_a_reader_sees(after_others=len(before) > 1)
+    with told_with(f"killed {', then '.join(before)}, by seed {SEED}", job):
+        scene.do_again()
+    return killed
+
+
+def at_calls(scene: Scene, points: Iterable[int]) -> Iterator[Blow]:
+    for point in points:
+        yield Blow(f"at {scene.points[point - 1]}", prepare=Dying(point))
+
+
+def at_instants(scene: Scene, rng: random.Random) -> Iterator[Blow]:
+    while True:
+        seconds = rng.uniform(0, scene.seconds)
+        yield Blow(f"after {seconds:.3f} seconds", seconds=seconds)
+
+
 @pytest.mark.parametrize("job", JOBS)
 def test_a_job_that_is_killed_anywhere_leaves_whole_files_and_doing_it_again_mends_the_rest(
     place: Place, job: str
@@ -82,32 +135,18 @@ def test_a_job_that_is_killed_anywhere_leaves_whole_files_and_doing_it_again_men
     rng = random.Random(f"{SEED} {job}")
     points = calls(scene, AT)
     if AT == "some":
-        points = sorted(rng.sample(points, min(KILLS, len(points))))
-    at_calls = 0
-    for point in points:
-        scene.put_back()
-        killed = scene.begin(Dying(point))
-        with told_with(f"killed at {scene.points[point - 1]}", killed):
-            # Threads can need some calls fewer than in the undisturbed job.
-            assert killed.wait() in (-signal.SIGKILL, 0)
-            at_calls += killed.wait() != 0
-            scene.look_at_what_a_reader_sees()
-            scene.do_again()
-    at_instants, tries = 0, 0
-    while at_instants < KILLS // 2 and tries < 2 * KILLS:
-        scene.put_back()
-        for _ in range(IN_A_ROW):
-            tries += 1
-            instant = rng.uniform(0, scene.seconds)
-            killed = scene.begin()
-            time.sleep(instant)
-            killed.kill()
-            with told_with(f"killed after {instant:.3f} seconds, by seed {SEED}", killed):
-                assert killed.wait() in (-signal.SIGKILL, 0)
-                at_instants += killed.wait() != 0
-                scene.look_at_what_a_reader_sees()
-        with told_with(f"killed {IN_A_ROW} times, by seed {SEED}", killed):
-            scene.do_again()
-    print(f"\nkilled with seed {SEED}: {at_calls} at calls, {at_instants} at instants")
-    assert at_calls > 0.9 * len(points)
-    assert at_instants >= KILLS // 4, "and so it was killed"
+        # Early calls first: one that is done is none that can be killed the next time.
+        rows = [sorted(rng.sample(points, IN_A_ROW)) for _ in range(KILLS)]
+    else:
+        rows = [[point] for point in points]
+    of_calls = of_instants = tries = 0
+    for row in rows:
+        if of_calls < KILLS or AT != "some":
+            of_calls += kill(scene, at_calls(scene, row), len(row))
+    assert of_calls >= (KILLS if AT == "some" else 0.9 * len(points))
+    instants = at_instants(scene, rng)
+    while of_instants < KILLS // 2 and tries < 2 * KILLS:
+        tries += IN_A_ROW
+        of_instants += kill(scene, instants, IN_A_ROW)
+    print(f"\nkilled with seed {SEED}: {of_calls} at calls, {of_instants} at instants")
+    assert of_instants >= KILLS // 2, "and so it was killed"

@@ -128,7 +128,7 @@ def connect_server() -> Iterator[str]:
                     time.sleep(0.1)
                 yield f"sc://127.0.0.1:{port}"
             finally:
-                server.terminate()
+                server.kill()  # for one that was started to ignore SIGTERM would never end
 
 
 @pytest.mark.reference

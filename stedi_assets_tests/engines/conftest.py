@@ -21,6 +21,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, quick_spark: dict[str, str]) 
             patch.setenv("STEDI_ENGINE", "spark")
             with open_engine(lake) as spark:
                 assert isinstance(spark, SparkEngine)
+                assert spark.session  # which starts Spark now, with these settings and for all
                 yield Both(lake, duckdb, spark)
 
 
