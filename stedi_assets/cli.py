@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from stedi_assets.sample_data import MANIFEST
 from stedi_assets.tables import TABLES
 from stedi_assets.terminal import LOOKING, bar, fail, is_debug, tell
 
@@ -651,8 +650,9 @@ def _count(lake: Lake, engine: DuckDBEngine) -> dict[str, int]:
 
 def _print_counts(lake: Lake, found: dict[str, int]) -> None:
     """Print the rows of every table, beside those that a sample's manifest says."""
-    manifest = lake.storage.find(MANIFEST)
-    expected = json.loads(lake.storage.fetch(manifest).read_text())["counts"] if manifest else {}
+    from stedi_assets.landing.sample import stated_counts
+
+    expected = stated_counts(lake)
     tell(f"{'table':<26}{'zone':<9}{'rows':>13}" + (f"{'expected':>13}" if expected else ""))
     for name, table in TABLES.items():
         line = f"{name:<26}{table.zone:<9}{found[name]:>13,}"

@@ -337,7 +337,7 @@ def load(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str) -> Snapsh
     Raises:
         FileNotFoundError: there is none.
     """
-    found = _read(connection, _files(lake, name).values())
+    found = _read(connection, _files(lake, name))
     if found:
         return found[0]
     known = load_all(lake, connection)
@@ -349,16 +349,24 @@ def load(lake: Lake, connection: duckdb.DuckDBPyConnection, name: str) -> Snapsh
 
 def load_all(lake: Lake, connection: duckdb.DuckDBPyConnection) -> list[Snapshot]:
     """All training sets, the oldest first."""
-    found = _read(connection, _files(lake).values())
+    found = _read(connection, _files(lake))
     return sorted(found, key=lambda snapshot: (snapshot.made_at, snapshot.name))
 
 
-def _read(connection: duckdb.DuckDBPyConnection, files: Collection[Path]) -> list[Snapshot]:
-    return [
-        Snapshot(**json.loads(notes[_NOTE]))
-        for notes in kept_notes(connection, files).values()
-        if _NOTE in notes  # else it is somebody else's file
-    ]
+def _read(connection: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> list[Snapshot]:
+    found = []
+    for name, path in files.items():
+        try:
+            notes = kept_notes(connection, [path])[path]
+            if _NOTE in notes:  # else it is somebody else's file
+                found.append(Snapshot(**json.loads(notes[_NOTE])))
+        except (duckdb.Error, ValueError, TypeError) as error:
+            # Passed over, it would not tell who was in it.
+            raise ValueError(
+                f"{_key(name)} cannot be read as a snapshot: put it back from a copy, or remove "
+                f"it. {str(error).splitlines()[0]}"
+            ) from error
+    return found
 
 
 def _files(lake: Lake, name: str | None = None) -> dict[str, Path]:

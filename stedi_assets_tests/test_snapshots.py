@@ -429,6 +429,21 @@ def test_a_snapshot_or_a_split_that_there_is_not_is_an_error_that_lists_those_th
         lakehouse.read_snapshot("runs", "all")
 
 
+@pytest.mark.parametrize("note", [None, "no JSON", "[]", '{"name": "walks"}'])
+def test_a_snapshot_that_cannot_be_read_is_named_for_it_does_not_tell_who_was_in_it(
+    lakehouse: Lakehouse, lake: Lake, note: str | None
+) -> None:
+    lakehouse.snapshot("runs")
+    content = BytesIO(b"no Parquet")
+    if note is not None:
+        table = pq.ParquetFile(BytesIO((root_of(lake) / "snapshots/runs.parquet").read_bytes()))
+        pq.write_table(table.read().replace_schema_metadata({"snapshot": note}), content)
+    put(root_of(lake) / "snapshots/walks.parquet", content.getvalue())
+    with pytest.raises(ValueError, match=r"snapshots/walks\.parquet cannot be read as a snapshot"):
+        lakehouse.snapshots()
+    assert lakehouse.read_snapshot("runs").count().execute() > 0
+
+
 def test_partitions_that_do_not_say_under_which_policy_they_were_made_are_refused(
     lakehouse: Lakehouse, lake: Lake
 ) -> None:

@@ -1,7 +1,9 @@
-"""Made-up landing files in a lake, wherever it is; what is in them, `sample_data.py` makes up."""
+"""Samples in a lake, wherever it is; what is in them, `sample_data.py` makes up."""
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any
 
 from stedi_assets.lake import Lake, LocalStorage
@@ -30,3 +32,16 @@ def sample_into(lake: Lake, *, customers: int, days: int, seed: int) -> dict[str
         for path in sorted(files, key=lambda path: path.name == MANIFEST):  # the manifest last
             lake.storage.publish(path, path.relative_to(folder).as_posix())
     return manifest
+
+
+def stated_counts(lake: Lake) -> dict[str, int]:
+    """The rows of each table by the manifest of the lake's sample.
+
+    None without a sample; a `manifest.json` of something else is none.
+    """
+    counts = {}
+    if manifest := lake.storage.find(MANIFEST):
+        with suppress(ValueError, KeyError, TypeError, AttributeError):
+            found = json.loads(lake.storage.fetch(manifest).read_bytes())["counts"]
+            counts = {str(table): int(count) for table, count in found.items()}
+    return counts

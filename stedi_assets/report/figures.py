@@ -5,7 +5,6 @@ Computed by DuckDB, and no more of it comes here than counts. How it looks, othe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,10 +13,10 @@ from stedi_assets import rules
 from stedi_assets.engines.duckdb import DuckDBEngine, normalised, quoted
 from stedi_assets.lake import Lake, StoredFile
 from stedi_assets.landing.files import Landed
+from stedi_assets.landing.sample import stated_counts
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.privacy.rules import same_customer
 from stedi_assets.reconcile import DAMAGED, Stale, examine
-from stedi_assets.sample_data import MANIFEST
 from stedi_assets.stored import Finding, Stored
 from stedi_assets.tables import TABLES, Column, Source, Table, Zone, landing_table, rejects_table
 
@@ -210,7 +209,7 @@ def collect(
         policy=policy,
         dates=days,
         accounts=[_account(stored[name]) for name in EIGHT] if days else [],
-        stated=_stated(lake) if policy is Policy.REFERENCE else {},
+        stated=stated_counts(lake) if policy is Policy.REFERENCE else {},
         funnel=_funnel(stored) if days else {},
         rows={
             name: {day: found.rows for day, found in of.statistics.items()}
@@ -235,15 +234,6 @@ def collect(
 def _dates(landed: Landed) -> Iterator[date]:
     for by_date in landed.by_date.values():
         yield from by_date
-
-
-def _stated(lake: Lake) -> dict[str, int]:
-    """The counts by the manifest of a sample, if the lake has one."""
-    manifest = lake.storage.find(MANIFEST)
-    if manifest is None:
-        return {}
-    counts = json.loads(lake.storage.fetch(manifest).read_text())["counts"]
-    return {name: int(count) for name, count in counts.items()}
 
 
 def _account(stored: Stored) -> Account:

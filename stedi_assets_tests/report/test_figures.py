@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from stedi_assets.lake import Lake
+from stedi_assets.landing.sample import stated_counts
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.report.charts import draw
 from stedi_assets.report.figures import Figures
@@ -289,3 +290,9 @@ def test_of_a_table_that_others_do_not_state_a_report_says_so(town: Lake) -> Non
 
 def test_of_other_files_nobody_states_counts(town: Lake) -> None:
     assert figures_of(town).stated == {}
+
+
+@pytest.mark.parametrize("other", ["", "{", "[1]", '{"counts": 7}', '{"counts": {"a": "b"}}'])
+def test_a_manifest_of_something_else_states_nothing(town: Lake, other: str) -> None:
+    put(root_of(town) / MANIFEST, other.encode())
+    assert stated_counts(town) == {}
