@@ -298,7 +298,6 @@ def test_status_tells_rows_and_reason(
     assert not found.held_back
 
 
-@pytest.mark.s3
 def test_the_command_line_prints_what_is_damaged_and_mends_it(whole: Whole, lakes: AnyPath) -> None:
     lake = twin(whole.lake, lakes / "lake")
     rows = stored_rows(lake)
@@ -437,7 +436,6 @@ def test_a_late_consent_brings_all_earlier_readings_in(world: World) -> None:
     assert {each.why for each in found} == {"consent or device changed", "upstream rows changed"}
 
 
-@pytest.mark.s3
 @EACH_POLICY
 def test_a_withdrawn_consent_takes_all_earlier_readings_out(world: World) -> None:
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, Run(NINTH, NINTH))
@@ -671,8 +669,7 @@ def hanging_on(source: str, day: str, *, missing: int, extra: int) -> Found:
     }
 
 
-@pytest.mark.s3
-@pytest.mark.parametrize("source", ["accelerometer", "step_trainer"])
+@pytest.mark.parametrize("source", on_s3_too(["accelerometer"], "step_trainer"))
 def test_a_replaced_file_changes_what_hangs_on_it(world: World, source: str) -> None:
     another = {"accelerometer": phone(ANN, 101, 0.7), "step_trainer": device(101, "s1", distance=7)}
     happen(world, *two_customers(), BringUpToDate(), comes(source, SEVENTH, another[source]))
@@ -682,8 +679,7 @@ def test_a_replaced_file_changes_what_hangs_on_it(world: World, source: str) -> 
     ] * 2
 
 
-@pytest.mark.s3
-@pytest.mark.parametrize("source", ["accelerometer", "step_trainer"])
+@pytest.mark.parametrize("source", on_s3_too(["accelerometer"], "step_trainer"))
 def test_a_deleted_file_takes_what_hangs_on_it(world: World, source: str) -> None:
     happen(world, *two_customers(), BringUpToDate())
     happen(world, Delete(sorted(world.files).index((source, SEVENTH, "one.json"))))
@@ -1094,7 +1090,6 @@ def spoilt(source: str, day: str, *records: Record) -> Deliver:
     return Deliver((source, day, "one.json"), records, spoilt=True)
 
 
-@pytest.mark.s3
 def test_a_date_of_many_rejects_is_held_back_while_others_go_on(real: World) -> None:
     readings = (phone(ANN, 101), phone(BOB, 101))
     happen(
@@ -1129,7 +1124,6 @@ def test_a_date_of_many_rejects_is_held_back_while_others_go_on(real: World) -> 
     assert stored_rows(real.lake)["accelerometer_trusted"][SEVENTH].total() == 1
 
 
-@pytest.mark.s3
 def test_a_reconciliation_holds_such_a_date_back_as_well(world: World) -> None:
     happen(world, *two_customers(), spoilt("accelerometer", NINTH, phone(ANN, 100, 0.7)))
     happen(world, Reconcile(everything=True))
@@ -1166,7 +1160,6 @@ def test_on_a_date_that_is_held_back_consent_is_withdrawn_all_the_same(world: Wo
         }, name
 
 
-@pytest.mark.s3
 def test_every_run_of_the_command_line_tells_of_a_date_that_is_held_back(lake: Lake) -> None:
     land(lake, "customer", SIXTH, customer(ANN, "s1"))
     land(lake, "accelerometer", SIXTH, phone(ANN, 100), "{spoilt")
@@ -1202,7 +1195,6 @@ def materialized(result: dg.ExecuteInProcessResult) -> Counter[tuple[str, str]]:
     )
 
 
-@pytest.mark.s3
 def test_the_job_tells_dagster_what_was_wrong_what_it_made_and_that_all_is_right(
     world: World,
 ) -> None:
@@ -1308,7 +1300,6 @@ def check_alone(lake: Lake) -> dg.ExecuteInProcessResult:
     return here.resolve_job_def(job.name).execute_in_process(run_config=QUIET)
 
 
-@pytest.mark.s3
 def test_the_check_on_its_own_looks_at_every_row_and_changes_nothing(world: World) -> None:
     happen(world, *two_customers(), BringUpToDate())
     assert all(

@@ -1,0 +1,175 @@
+"""Modules that are changed at one place, and whether their tests notice."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from difflib import ndiff
+from pathlib import Path
+
+import parso
+import pytest
+from cosmic_ray.ast import ast_nodes
+from cosmic_ray.mutating import mutate_code
+
+from stedi_assets_tests.quality.covering import KEPT, PACKAGE
+from stedi_assets_tests.quality.operators import operators
+
+PATIENCE = 300
+"""After so many seconds a change has made the tests hang, and so is noticed."""
+
+_Place = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change of a module.
+
+    Attributes:
+        module: its path.
+        line: where the change is.
+        before: the lines as they are, without blanks around them.
+        after: the lines as they would be.
+        code: the whole changed module.
+    """
+
+    module: Path
+    line: int
+    before: str
+    after: str
+    code: str
+
+    @property
+    def name(self) -> str:
+        """The change in words that stay the same when the module grows elsewhere."""
+        return f"{self.module.relative_to(PACKAGE)}: {self.before} => {self.after}"
+
+
+def mutants(module: Path) -> Iterator[Mutant]:
+    """Every change of a module that is worth a try, each once."""
+    source = module.read_text()
+    lines = source.splitlines()
+    left_alone = list(_left_alone(source))
+    seen = {source, None}
+    for operator in operators().values():
+        places = [
+            start
+            for node in ast_nodes(parso.parse(source))
+            for start, _ in operator.mutation_positions(node)
+        ]
+        for number, place in enumerate(places):
+            if any(first <= place < last for first, last in left_alone):
+                continue
+            code = mutate_code(source, operator, number)
+            if code in seen:
+                continue
+            seen.add(code)
+            changes = list(ndiff(lines, code.splitlines()))
+            yield Mutant(
+                module,
+                _first_difference(lines, code.splitlines()),
+                *(
+                    " ".join(of[2:].strip() for of in changes if of.startswith(side))
+                    for side in ("- ", "+ ")
+                ),
+                code,
+            )
+
+
+def _first_difference(lines: list[str], others: list[str]) -> int:
+    both = enumerate(zip(lines, others, strict=False), 1)
+    return next(number for number, (one, other) in both if one != other)
+
+
+def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
+    """Where a change means nothing when code runs: docstrings, annotations, what a type checker
+    alone reads, and decorators that add no more than speed or comparisons."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.FunctionDef() | ast.ClassDef():
+                yield from (
+                    _whole(decorator)
+                    for decorator in node.decorator_list
+                    if ast.unparse(decorator).startswith(("cache", "dataclass"))
+                )
+                if isinstance(node, ast.FunctionDef) and node.returns:
+                    yield _whole(node.returns)
+            case (
+                ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation)
+            ):
+                yield _whole(annotation)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                yield _whole(node)
+            case ast.Expr(value=ast.Constant()):
+                yield _whole(node)
+
+
+def _whole(node: ast.expr | ast.stmt) -> tuple[_Place, _Place]:
+    assert node.end_lineno is not None
+    assert node.end_col_offset is not None
+    return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)
+
+
+@contextmanager
+def changed(mutant: Mutant) -> Iterator[None]:
+    """Have the changed module in the place of the real one."""
+    source = mutant.module.read_text()
+    mutant.module.write_text(mutant.code)
+    try:
+        yield
+    finally:
+        mutant.module.write_text(source)
+
+
+def is_noticed(tests: list[str]) -> bool:
+    """Whether one of some tests fails, or hangs, with the code as it is on the disk now.
+
+    They run in a fork of this process, which has imported what takes long, but nothing of the
+    package.
+
+    Raises:
+        RuntimeError: pytest cannot run them.
+    """
+    asked, output = KEPT / "asked", KEPT / "output"
+    asked.write_text("\n".join(tests))
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        code: int = pytest.ExitCode.INTERNAL_ERROR
+        try:
+            options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+            code = int(pytest.main([*options, f"@{asked}"]))
+        except BaseException:
+            traceback.print_exc(file=sys.stdout)
+        finally:
+            sys.stdout.flush()
+            os._exit(code)
+    until = time.monotonic() + PATIENCE
+    ended, status = 0, 0
+    while not ended and time.monotonic() < until:
+        time.sleep(0.02)
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # also what the tests have started
+    if not ended:
+        os.waitpid(pid, 0)
+        return True
+    code = os.waitstatus_to_exitcode(status)
+    match code:
+        case pytest.ExitCode.OK:
+            return False
+        case pytest.ExitCode.TESTS_FAILED:
+            return True
+        case pytest.ExitCode.INTERRUPTED | pytest.ExitCode.USAGE_ERROR:
+            return True  # the changed module cannot be imported, and so neither can tests
+    raise RuntimeError(f"pytest ended with {code}:\n{output.read_text()}")
