@@ -27,11 +27,13 @@ LEAST = 0.95
 """Of the branches of each module so many have to be taken."""
 
 _TAKES_LONG = (
+    "_hypothesis_pytestplugin",
     "boto3",
     "dagster",
     "dagster_aws.s3",
     "dagster_duckdb",
     "duckdb",
+    "hypothesis.strategies",
     "ibis.backends.duckdb",
     "moto.server",
     "pandas",
@@ -103,8 +105,6 @@ def main() -> int:
         help="that the tests of a change may take; slower ones are left out (%(default)s)",
     )
     arguments = parser.parse_args()
-    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"  # a change can be as long and as old as another
-    sys.dont_write_bytecode = True
     os.chdir(ROOT)
     for name in _TAKES_LONG:
         import_module(name)

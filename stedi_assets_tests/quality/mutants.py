@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import signal
 import sys
@@ -26,6 +27,13 @@ PATIENCE = 300
 """After so many seconds a change has made the tests hang, and so is noticed."""
 
 _Place = tuple[int, int]
+
+_MOMENTS = itertools.count(1)
+
+_OPTIONS = (
+    *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of what is imported already
+)
 
 
 @dataclass(frozen=True)
@@ -120,12 +128,16 @@ def _whole(node: ast.expr | ast.stmt) -> tuple[_Place, _Place]:
 @contextmanager
 def changed(mutant: Mutant) -> Iterator[None]:
     """Have the changed module in the place of the real one."""
-    source = mutant.module.read_text()
+    source, was = mutant.module.read_text(), mutant.module.stat()
     mutant.module.write_text(mutant.code)
+    # Python tells a changed module from its bytecode by size and whole seconds.
+    moment = was.st_mtime + next(_MOMENTS)
+    os.utime(mutant.module, (moment, moment))
     try:
         yield
     finally:
         mutant.module.write_text(source)
+        os.utime(mutant.module, (was.st_atime, was.st_mtime))
 
 
 def is_noticed(tests: list[str]) -> bool:
@@ -147,8 +159,7 @@ def is_noticed(tests: list[str]) -> bool:
         os.dup2(descriptor, 2)
         code: int = pytest.ExitCode.INTERNAL_ERROR
         try:
-            options = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
-            code = int(pytest.main([*options, f"@{asked}"]))
+            code = int(pytest.main([*_OPTIONS, f"@{asked}"]))
         except BaseException:
             traceback.print_exc(file=sys.stdout)
         finally:
