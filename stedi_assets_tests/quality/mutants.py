@@ -28,7 +28,8 @@ PATIENCE = 300
 
 _Place = tuple[int, int]
 
-_MOMENTS = itertools.count(1)
+_MOMENTS = itertools.count(int(time.time()))
+"""Seconds, of which no two changes have the same: a change takes more than one."""
 
 _OPTIONS = (
     *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
@@ -130,8 +131,7 @@ def changed(mutant: Mutant) -> Iterator[None]:
     """Have the changed module in the place of the real one."""
     source, was = mutant.module.read_text(), mutant.module.stat()
     mutant.module.write_text(mutant.code)
-    # Python tells a changed module from its bytecode by size and whole seconds.
-    moment = was.st_mtime + next(_MOMENTS)
+    moment = next(_MOMENTS)  # by size and whole seconds Python tells whether bytecode is old
     os.utime(mutant.module, (moment, moment))
     try:
         yield
