@@ -314,15 +314,13 @@ class _Examiner:
         bad = {
             day: rejected[day]
             for day in rows.keys() & rejected.keys()
-            for count in [rejected[day].content.rows]
-            if count > MOST_REJECTED * (rows[day].content.rows + count)
+            if _too_many(rejected[day].content.rows, rows[day].content.rows)
         }
         kept_out = count_kept_out(self.engine, local_files(self.lake, bad))
         self.held_back[tables[0].name] = {
             day
             for day, of in bad.items()
-            for count in [of.content.rows - kept_out[day]]
-            if count > MOST_REJECTED * (rows[day].content.rows + count)
+            if _too_many(of.content.rows - kept_out[day], rows[day].content.rows)
         }
 
     def look_at_derived(self, definition: Definition) -> None:
@@ -366,11 +364,7 @@ class _Examiner:
                     if day not in held and (day not in whole or whole[day].content != content)
                 },
             )
-        self.found.stamps[name] = {
-            day: str(stamps[day])
-            for day in self.found.partitions[name]
-            if day in stamps and day not in held
-        }
+        self.found.stamps[name] = {day: str(stamps[day]) for day in self.found.partitions[name]}
 
     def _makes(self) -> None:
         if not self.makes:
@@ -455,16 +449,20 @@ class _Examiner:
                 f"INSERT INTO stored_rows {query}", {"file": file_names(stored.values())}
             )
         key = ", ".join(map(quoted, table.key))
-        both = f"SELECT {key} FROM missing INTERSECT SELECT {key} FROM extra" if key else "SELECT 1"
+        both = f"SELECT {key} FROM missing INTERSECT SELECT {key} FROM extra"
+        changed = f"(SELECT count(*) FROM ({both}))" if key else "0"
         ((missing, extra, changed),) = self.engine.connection.execute(
             f"""
             WITH missing AS (FROM right_rows EXCEPT ALL FROM stored_rows),
                  extra AS (FROM stored_rows EXCEPT ALL FROM right_rows)
-            SELECT (SELECT count(*) FROM missing), (SELECT count(*) FROM extra),
-                   (SELECT count(*) FROM ({both}) WHERE {bool(key)})
+            SELECT (SELECT count(*) FROM missing), (SELECT count(*) FROM extra), {changed}
             """
         ).fetchall()
         return missing - changed, extra - changed, changed
+
+
+def _too_many(rejects: int, rows: int) -> bool:
+    return rejects > MOST_REJECTED * (rows + rejects)
 
 
 def _why_landing(partition: Partition | None, stamp: str, damaged: bool) -> str:

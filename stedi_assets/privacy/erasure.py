@@ -275,11 +275,7 @@ def begin(lake: Lake, engine: DuckDBEngine, found: Found, asked_by: str, now: da
     }
     # Of what is done already only the first plan knows.
     plan["records"] = dict(found.records) | plan["records"]
-    plan["rows"] = {
-        name: max(plan["rows"].get(name, 0), found.rows.get(name, 0))
-        for name in TABLES
-        if name in plan["rows"] or name in found.rows
-    }
+    plan["rows"] = dict(Counter(plan["rows"]) | Counter(found.rows))  # the larger of each
     path = engine.folder / f"{uuid.uuid4().hex}.parquet"
     engine.connection.execute(
         f"COPY (SELECT DISTINCT * FROM {quoted(_LIST)} ORDER BY hash) TO $path "
@@ -380,40 +376,13 @@ def _notes(lake: Lake, engine: DuckDBEngine, file: StoredFile) -> dict[str, str]
 def _list_theirs(lake: Lake, engine: DuckDBEngine, who: str, person: str, *, is_again: bool) -> str:
     """Make the list of what is theirs; returns the erasure of them that was interrupted.
 
-    The second time in one erasure, their devices and moments are also those that were known before.
+    The second time in one erasure, their devices and moments are those that were known before: the
+    records that say so are kept out already.
     """
-    execute = engine.connection.execute
-    for known in ("devices", "moments"):
-        if is_again:
-            execute(f"CREATE OR REPLACE TEMP TABLE known_{known} AS FROM {known}")
     pending = _list_earlier(lake, engine, person)
-    execute(
-        "CREATE OR REPLACE TEMP TABLE devices AS "
-        f"SELECT serialnumber, bool_and({normalised('email')} = $who) AS alone "
-        "FROM customer_landing GROUP BY serialnumber "
-        f"HAVING bool_or({normalised('email')} = $who)",
-        {"who": who},
-    )
-    if pending and not is_again:  # customer records that say so may be kept out already
-        execute(
-            "INSERT INTO devices SELECT DISTINCT serialnumber, serialnumber NOT IN "
-            "(SELECT serialnumber FROM customer_landing) FROM step_trainer_landing "
-            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier) "
-            "AND serialnumber NOT IN (SELECT serialnumber FROM devices)"
-        )
-    execute(
-        "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT timestamp AS moment "
-        "FROM accelerometer_landing WHERE user IN (SELECT u FROM (SELECT DISTINCT user AS u "
-        f"FROM accelerometer_landing) WHERE {normalised('u')} = $who)",
-        {"who": who},
-    )
-    if is_again:
-        execute(
-            "INSERT INTO devices FROM known_devices "
-            "WHERE serialnumber NOT IN (SELECT serialnumber FROM devices)"
-        )
-        execute("INSERT INTO moments FROM known_moments WHERE moment NOT IN (FROM moments)")
-    execute(
+    if not is_again:
+        _list_devices_and_moments(engine, who, is_pending=bool(pending))
+    engine.connection.execute(
         f"""
         CREATE OR REPLACE TABLE {quoted(_LIST)} AS
         SELECT $person AS hash, NULL::BIGINT AS until
@@ -431,6 +400,30 @@ def _list_theirs(lake: Lake, engine: DuckDBEngine, who: str, person: str, *, is_
         {"person": person},
     )
     return pending
+
+
+def _list_devices_and_moments(engine: DuckDBEngine, who: str, *, is_pending: bool) -> None:
+    """Make the tables of their devices, and of the milliseconds of their phone readings."""
+    execute = engine.connection.execute
+    execute(
+        "CREATE OR REPLACE TEMP TABLE devices AS "
+        f"SELECT serialnumber, bool_and({normalised('email')} = $who) AS alone "
+        "FROM customer_landing GROUP BY serialnumber "
+        f"HAVING bool_or({normalised('email')} = $who)",
+        {"who": who},
+    )
+    if is_pending:  # customer records that say so are kept out already
+        execute(
+            "INSERT INTO devices SELECT DISTINCT serialnumber, serialnumber NOT IN "
+            "(SELECT serialnumber FROM customer_landing) FROM step_trainer_landing "
+            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier)"
+        )
+    execute(
+        "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT timestamp AS moment "
+        "FROM accelerometer_landing WHERE user IN (SELECT u FROM (SELECT DISTINCT user AS u "
+        f"FROM accelerometer_landing) WHERE {normalised('u')} = $who)",
+        {"who": who},
+    )
 
 
 def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:

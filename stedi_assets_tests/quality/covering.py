@@ -60,7 +60,12 @@ GROUPS = {
     ),
     "reconcile": Group(
         ("reconcile.py",),
-        ("test_checks.py", "test_jobs.py", "test_reconcile.py", "test_sensors.py"),
+        (
+            "test_reconcile.py",
+            "test_unread.py",
+            "privacy/test_erasure.py::"
+            "test_what_comes_again_is_kept_out_and_does_not_hold_its_date_back",
+        ),
     ),
     "privacy": Group(
         tuple(
