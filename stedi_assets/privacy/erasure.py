@@ -412,11 +412,12 @@ def _list_devices_and_moments(engine: DuckDBEngine, who: str, *, is_pending: boo
         f"HAVING bool_or({normalised('email')} = $who)",
         {"who": who},
     )
-    if is_pending:  # customer records that say so are kept out already
+    if is_pending:  # customer records that say so may be kept out already
         execute(
             "INSERT INTO devices SELECT DISTINCT serialnumber, serialnumber NOT IN "
             "(SELECT serialnumber FROM customer_landing) FROM step_trainer_landing "
-            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier)"
+            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier) "
+            "AND serialnumber NOT IN (SELECT serialnumber FROM devices)"
         )
     execute(
         "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT timestamp AS moment "
