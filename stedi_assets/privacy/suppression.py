@@ -156,9 +156,7 @@ def _unescaped(text: str) -> str:
     """SQL for a text without JSON's escapes."""
     without = rf"regexp_replace({text}, '\\[^u]', ' ', 'g')"
     code = "('0x' || substr(escape, 3))::INTEGER"
-    letter = (
-        f"CASE WHEN {code} < 32 OR {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
-    )
+    letter = f"CASE WHEN {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
     return (
         rf"list_reduce(list_distinct(regexp_extract_all({without}, '\\u[0-9a-fA-F]{{4}}')), "
         f"lambda plain, escape: replace(plain, escape, {letter}), {without})"

@@ -27,6 +27,7 @@ def connection(engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
     listed = [
         (hidden("person", "'ann@x.com'"), "NULL::BIGINT"),
         (hidden("device", "'Own-1'"), "500"),
+        (hidden("device", "'Own-1'"), "300"),  # of an erasure before
         (hidden("device", "'Shared-2'"), "NULL"),
         (hidden("reading", "'Shared-2 ' || 100"), "NULL"),
     ]
@@ -46,6 +47,8 @@ def connection(engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
         ('{"email": "\\u0041\\u006E\\u006e@x.com"', True),
         (f'"first line\\n{ANN}\\tand more"', True),
         ('"\\ud83d\\ude00 \\u0000 ann\\u0040x.com"', True),
+        ('"\\u0000ann\\u0040x.com\\u0001"', True),
+        ('"\\u000aOwn-1\\u001f"', True),
         (f"C:\\{ANN}", True),
         ("on loan: Own-1", True),
         ('{"serialNumber": "Own\\u002d1", "oops"', True),

@@ -1,12 +1,18 @@
 """Looking for words in texts, bytes and files: where they stand alone, in any spelling."""
 
+import gzip
+import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.lake import Lake
 from stedi_assets.landing import records
 from stedi_assets.privacy import traces as module
-from stedi_assets.privacy.traces import Words, _in_file
+from stedi_assets.privacy.traces import Words, _in_file, search
 
 ANN = "ann@x.com"
 WORDS = Words([ANN, "Serial-1"])
@@ -106,3 +112,43 @@ def test_what_stands_beside_a_word_is_seen_across_the_edges_of_chunks(
         assert not _in_file(path, WORDS), before
         path.write_text(f"{'.' * before} {ANN} {'.' * (200 - before)}")
         assert _in_file(path, WORDS), before
+
+
+def test_every_file_is_searched_and_those_are_told_that_cannot_be(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    root = lake.storage.root
+    (root / "customer/landing").mkdir(parents=True)
+    os.mkfifo(root / "customer/landing/pipe")
+    contents = {
+        "others.txt": b"jo" + ANN.encode(),
+        "hers.txt": ANN.encode(),
+        "cut.txt.gz": gzip.compress(ANN.encode())[:-9],
+        f"of {ANN}.txt": b"",
+    }
+    for name, content in contents.items():
+        (root / name).write_bytes(content)
+    columns: dict[str, dict[str, list[object]]] = {
+        "numbers.parquet": {"a": [1, 2]},
+        "others.parquet": {"a": [1], "user": ["jo" + ANN]},
+        "hers.parquet": {"a": [1, 2], "user": ["eve@x.com", f"<{ANN.upper()}>"]},
+        "hers in escapes.parquet": {"a": [1], "user": ["ann\\u0040x.com"]},
+        "hers in a list.parquet": {"friends": [[{"mail": ANN}]], "a": [1]},
+        "torn.parquet": {"a": [1], "user": ["eve@x.com"]},
+        "torn, too.parquet": {"a": [1], "user": ["eve@x.com"]},
+    }
+    for name, of_file in columns.items():
+        pq.write_table(pa.table(of_file), root / name)
+        if name.startswith("torn"):
+            (root / name).write_bytes((root / name).read_bytes()[:-9])
+    files = {file.key: file for file in lake.storage.list("")}
+    order = ["customer/landing/pipe", *columns, *contents]
+    found = search(lake, engine, WORDS, [files[key] for key in order])
+    assert sorted(found.keys) == sorted(
+        key for key in order if key.startswith("hers") or key == f"of {ANN}.txt"
+    )
+    assert set(found.unreadable) == {"torn.parquet", "torn, too.parquet", "cut.txt.gz"}
+    assert {found.unreadable[key] for key in files if key.startswith("torn")} == {
+        "it is damaged: InvalidInputException"
+    }
+    assert search(lake, engine, WORDS, [files["hers.txt"]]).keys == ["hers.txt"]
