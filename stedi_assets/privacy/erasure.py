@@ -458,7 +458,7 @@ def _words(engine: DuckDBEngine, who: str) -> list[str]:
 def _names(engine: DuckDBEngine, who: str) -> list[str]:
     """Names and phone numbers in their customer records."""
     found = engine.connection.execute(
-        "SELECT DISTINCT unnest([customername, phone]) FROM customer_landing "
+        "SELECT unnest([customername, phone]) FROM customer_landing "
         f"WHERE {normalised('email')} = $who",
         {"who": who},
     ).fetchall()
@@ -469,9 +469,9 @@ def _dates(engine: DuckDBEngine, source: Source) -> list[date]:
     """The dates whose landing files may hold records of theirs."""
     table, rejects = landing_table(source), rejects_table(source)
     found = engine.connection.execute(
-        f"SELECT DISTINCT {PARTITION} FROM {table.name} "
+        f"SELECT {PARTITION} FROM {table.name} "
         f"WHERE {is_erased(table, table.name, quoted(_LIST))} "
-        f"UNION SELECT DISTINCT {PARTITION} FROM {rejects.name} "
+        f"UNION SELECT {PARTITION} FROM {rejects.name} "
         f"WHERE reason = $erased OR {mentions_erased('record', quoted(_LIST))}",
         {"erased": ERASED},
     ).fetchall()
@@ -481,7 +481,7 @@ def _dates(engine: DuckDBEngine, source: Source) -> list[date]:
 def _not_read(engine: DuckDBEngine, source: Source) -> set[str]:
     """The landing files of which no record could be read."""
     found = engine.connection.execute(
-        f"SELECT DISTINCT file FROM {rejects_table(source).name} WHERE line IS NULL"
+        f"SELECT file FROM {rejects_table(source).name} WHERE line IS NULL"
     ).fetchall()
     return {file for (file,) in found}
 

@@ -52,7 +52,7 @@ from stedi_assets_tests.end_to_end.erasing import (
 )
 from stedi_assets_tests.end_to_end.histories import Runner, compiled_once, stored_rows
 from stedi_assets_tests.end_to_end.landing_files import customer, device, land, phone, twin
-from stedi_assets_tests.storages import S3Path
+from stedi_assets_tests.storages import S3Path, root_of
 
 FOLDER = "ingestion_date=2023-08-06"
 
@@ -201,6 +201,32 @@ def test_somebody_whose_email_ends_or_begins_with_it_is_left_alone(town: Runner)
         row[1] for rows in stored_rows(town.lake)["customer_landing"].values() for row in rows
     }
     assert {"joann@x.com", "ann@x.com.uk", "ann@x.community"} <= emails
+
+
+def test_readings_by_a_clock_that_is_ahead_go_as_well(town: Runner) -> None:
+    later = int((datetime.now().timestamp() + 3600) * 1000)
+    write(
+        town.lake,
+        f"step_trainer/landing/{FOLDER}/ahead.json",
+        [Line(device(later, ANNS_OWN)), Line(device(later + 1, BOBS))],
+    )
+    town.reconcile(False)
+    forgotten(town)
+    assert left_in(town) == {}
+    assert readings(town, BOBS) == [100, 400, later + 1]
+
+
+def test_tables_of_the_first_date_and_of_the_last_are_not_to_be_mended_by_hand(lake: Lake) -> None:
+    landed = landed_now(lake)
+    for day in (landed.first.isoformat(), landed.last.isoformat()):
+        land(lake, "customer", day, customer(ANN, ANNS_OWN))
+        land(lake, "accelerometer", day, phone(ANN, 100))
+    runner = Runner(root_of(lake))
+    runner.reconcile(False)
+    found = find(runner.lake, runner.engine, landed_now(lake), ANN)
+    runner.end()
+    assert found.rows["accelerometer_landing"] == 2
+    assert found.by_hand == {}
 
 
 # Shared devices.
@@ -440,7 +466,15 @@ def test_what_is_found_is_told_a_line_each(lake: Lake) -> None:
     with open_engine(lake) as engine:
         nothing = find(lake, engine, landed_now(lake), ANN)
     assert [*as_lines(nothing)] == []
+    assert not nothing.anything
     old = StoredFile("a.json", 1, moment(), "1")
+    for one in (
+        {"records": {"a.json": 1}},
+        {"rows": {"customer_trusted": 1}},
+        {"old_versions": (old,)},
+        {"pending": "erasures/a"},
+    ):
+        assert replace(nothing, **one).anything, one  # type: ignore[arg-type]
     found = replace(
         nothing,
         records={"a.json": 1234},
@@ -919,8 +953,9 @@ def test_a_person_whose_erasure_was_interrupted_can_be_erased_with_another_in_be
     storage.changes_to_live = None
     (interrupted,) = receipts(town.lake, town.engine)
     assert (interrupted.finished_at, interrupted.asked_by) == ("", "ticket 4711")
-    forgotten(town, "carl@x.com")
-    forgotten(town)
+    of_carl, of_ann = forgotten(town, "carl@x.com"), forgotten(town)
+    assert of_ann.person == interrupted.person != of_carl.person
+    assert receipts(town.lake, town.engine) == [of_ann, of_carl]
     assert left_in(town, [*ALL_OF_ANN, SHARED, "carl@x.com"]) == {}
 
 
