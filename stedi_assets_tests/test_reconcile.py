@@ -443,6 +443,32 @@ def test_a_withdrawn_consent_takes_all_earlier_readings_out(world: World) -> Non
 
 
 @EACH_POLICY
+def test_a_run_that_makes_readings_does_not_vouch_for_those_of_other_dates(world: World) -> None:
+    """As it does for customers, of whom it looks at all."""
+    of_bob = (
+        comes("accelerometer", NINTH, phone(BOB, 300)),
+        comes("step_trainer", NINTH, device(300, "s2")),
+    )
+    happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, *of_bob, BringUpToDate())
+    is_reconciled(world)
+
+
+def test_a_run_that_restated_customers_vouches_for_those_whom_it_left_as_they_were(
+    world: World,
+) -> None:
+    happen(
+        world,
+        comes("customer", SIXTH, customer(ANN, "s1")),
+        comes("customer", SEVENTH, customer(BOB, "s2")),
+        comes("accelerometer", SEVENTH, phone(ANN, 100), phone(BOB, 100)),
+        BringUpToDate(),
+        comes("customer", NINTH, customer(ANN, "s1", updated=20)),
+    )
+    made = world.runner.run([date.fromisoformat(NINTH)], list(TABLES))
+    assert world.settled(made)
+
+
+@EACH_POLICY
 def test_a_consent_given_again_brings_them_back(world: World) -> None:
     again = comes("customer", NINTH, customer(ANN, "s1", updated=40, consent=35), name="two.json")
     happen(world, *two_customers(), BringUpToDate(), WITHDRAWS, BringUpToDate())
