@@ -15,7 +15,13 @@ from backports import zstd
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing import reader
-from stedi_assets.landing.reader import count_records, read_days, reading_sql
+from stedi_assets.landing.reader import (
+    count_records,
+    read_days,
+    reading_sql,
+    write_without_erased,
+)
+from stedi_assets.privacy.suppression import hidden
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source, landing_table, rejects_table
 
@@ -740,6 +746,29 @@ def test_what_came_before_the_damage_does_not_land(
     )
 
 
+def test_an_error_of_the_disk_in_the_middle_of_a_file_leaves_nothing_of_it(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> Iterator[tuple[int, str]]:
+        yield from records(path)
+        raise OSError("the disk is gone")
+
+    records = reader.records
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "records", fail)
+        patch.setattr(reader, "BATCH", 1)
+        with pytest.raises(OSError, match="the disk is gone"):
+            day.read({"a.json": f"{PHONE}\noops\n"})
+    assert (
+        day.engine.connection.execute("FROM landed UNION ALL BY NAME FROM rejected").fetchall()
+        == []
+    )
+    assert day.read({"b.json": f"{PHONE_2}\noops\n"}) == (
+        [PHONE_ROW_2],
+        [("b.json", 2, "not valid JSON", "oops")],
+    )
+
+
 def test_in_a_day_with_one_bad_file_only_that_one_is_read_by_record(
     day: Day, read_by_record: list[str]
 ) -> None:
@@ -879,6 +908,78 @@ def test_the_query_that_is_told_is_the_one_that_reads_good_files(day: Day, sourc
     paths = [str(path) for path in day.write({"a.json": f"{text}\n"}).values()]
     query = reading_sql(day.engine, source)
     assert day.engine.connection.execute(query, {"files": paths}).fetchall() == [row]
+
+
+# --- People who were erased ------------------------------------------------------------------
+
+
+@pytest.fixture
+def erased(engine: DuckDBEngine) -> str:
+    """The name of a list on which is a@test.com alone."""
+    a = hidden("person", "'a@test.com'")
+    engine.connection.execute(
+        f"CREATE OR REPLACE TABLE erased AS SELECT {a} AS hash, NULL::BIGINT AS until"
+    )
+    return "erased"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (f"{PHONE_2}\n{PHONE}\n", 2),
+        (f"{PHONE_2}\n{PHONE.replace('a@', ' A@')}\n", 2),
+        (f"[{PHONE_2},{PHONE}]", 1),
+        (f"{PHONE_2},\n{PHONE},\n", 2),
+        (f"{PHONE_2}\n{without(PHONE, 'x')}\n", 2),
+        (f"{PHONE_2}\n{PHONE[:-9]}\n", 2),
+    ],
+    ids=["a line", "in other letters", "in an array", "by record", "a bad one", "a broken one"],
+)
+@pytest.mark.parametrize("dates", [1, 3])
+def test_a_record_of_somebody_erased_is_a_reject_that_shows_nothing_of_it(
+    day: Day, erased: str, content: str, line: int, dates: int
+) -> None:
+    """Alone, and with other dates, whose files are read together."""
+    days = {DATE: reader.Day(day.write({"a.json": content}), "")}
+    for number in range(1, dates):
+        files = day.write({f"{number}/b.json": f"{PHONE_2}\n"})
+        days[date(2023, 9, number)] = reader.Day(files, "")
+    rows, rejects = read_days(day.engine, Source.ACCELEROMETER, days, erased)
+    assert len(rows) == len(rejects) == dates
+    assert all(day._rows(path) == [PHONE_ROW_2] for path in rows.values())
+    assert day._rows(rejects[DATE]) == [("a.json", line, "erased", None)]
+    assert [of for of, path in rejects.items() if day._rows(path)] == [DATE]
+
+
+def test_rejects_of_others_are_shown_beside_somebody_erased(day: Day, erased: str) -> None:
+    files = day.write({"a.json": f"{PHONE}\noops\n{without(PHONE_2, 'x')}\n"})
+    _, rejects = read_days(day.engine, Source.ACCELEROMETER, {DATE: reader.Day(files, "")}, erased)
+    assert day._rows(rejects[DATE]) == [
+        ("a.json", 1, "erased", None),
+        ("a.json", 2, "not valid JSON", "oops"),
+        ("a.json", 3, "x is missing", without(PHONE_2, "x")),
+    ]
+
+
+def test_files_without_anybody_erased_take_the_fast_path_only(
+    day: Day, erased: str, read_by_record: list[str]
+) -> None:
+    for content in (f"{PHONE_2}\n", f"[{PHONE_2}]"):
+        files = day.write({"a.json": content})
+        rows, _ = read_days(day.engine, Source.ACCELEROMETER, {DATE: reader.Day(files, "")}, erased)
+        assert day._rows(rows[DATE]) == [PHONE_ROW_2]
+    assert read_by_record == []
+
+
+def test_a_file_is_written_again_without_the_records_of_somebody_erased(
+    day: Day, erased: str, tmp_path: Path
+) -> None:
+    (path,) = day.write({"a.json": f"{PHONE}\n{PHONE_2}\noops\n{PHONE[:-9]}\n5\n"}).values()
+    count = write_without_erased(
+        day.engine, Source.ACCELEROMETER, path, tmp_path / "b.json", erased
+    )
+    assert count == 2
+    assert (tmp_path / "b.json").read_text() == f"{PHONE_2}\noops\n5\n"
 
 
 # --- Names -----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from stedi_assets.landing import records as module
 from stedi_assets.landing.records import (
     EntangledRecordsError,
     UnreadableFileError,
+    is_text,
     records,
     write_without,
 )
@@ -353,6 +354,33 @@ def test_what_is_no_text_cannot_be_read(tmp_path: Path, content: bytes, reason: 
     with pytest.raises(UnreadableFileError) as error:
         cut(tmp_path, content)
     assert str(error.value) == reason
+
+
+@pytest.mark.parametrize("name", ["a.json", "readme.txt", "a.json.gz", "a.json.zst"])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("é and \U0001f600".encode(), True),
+        (b"", True),
+        (b"a" * 9000 + b"\0", False),
+        ("é".encode("latin-1"), False),
+        (b"a" + "é".encode()[:1], False),
+    ],
+    ids=["letters", "nothing", "a NUL", "Latin-1", "half a character at its end"],
+)
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_text_is_utf_8_without_a_nul_whatever_the_name_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes,
+    expected: bool,
+    chunk: int,
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    path = tmp_path / name
+    path.write_bytes(COMPRESS[path.suffix if path.suffix in COMPRESS else ""](content))
+    assert is_text(path) == expected
 
 
 def test_a_missing_file_is_no_unreadable_one(tmp_path: Path) -> None:
