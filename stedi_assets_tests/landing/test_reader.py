@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -1132,6 +1132,121 @@ def test_an_error_that_quotes_half_a_character_is_an_error_like_others(day: Day)
 
 
 # Several days.
+
+
+def sized(folder: Path, *sizes: int) -> dict[date, reader.Day]:
+    """Dates from the first of January on, each with a file of so many bytes."""
+    days = {}
+    for number, size in enumerate(sizes, 1):
+        path = folder / f"{number}.json"
+        path.write_bytes(b" " * size)
+        days[date(2023, 1, number)] = reader.Day({path.name: path}, "")
+    return days
+
+
+def test_dates_are_read_together_until_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_LARGE", 10)
+    together = reader._together(sized(tmp_path, 5, 5, 1, 20, 3, 7))
+    assert [[day.day for day in days] for days in together] == [[1, 2], [3], [4], [5, 6]]
+    assert reader._together({}) == []
+
+
+def test_of_dates_that_are_read_together_only_those_that_are_not_plain_are_read_again(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[list[str]] = []
+
+    def spy(engine: DuckDBEngine, source: Source, files: Mapping[str, Path], kept_out: str) -> int:
+        again.append(list(files))
+        return read(engine, source, files, kept_out)
+
+    read = reader.read_into_tables
+    monkeypatch.setattr(reader, "read_into_tables", spy)
+    for bad in ("oops\n", b"\xff"):
+        days = {
+            date(2023, 8, 6): reader.Day(day.write({"good.json": f"{PHONE}\n"}), ""),
+            date(2023, 8, 7): reader.Day(day.write({"bad.json": bad}), ""),
+        }
+        rows, rejects = read_days(day.engine, Source.ACCELEROMETER, days)
+        assert [len(day._rows(path)) for path in rows.values()] == [1, 0]
+        assert [len(day._rows(path)) for path in rejects.values()] == [0, 1]
+    assert again == [["bad.json"], ["bad.json"]]
+
+
+@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_no_query_reads_more_files_than_duckdb_reads_well_at_once(
+    day: Day, monkeypatch: pytest.MonkeyPatch, source: Source, spoilt: bool
+) -> None:
+    counts: list[int] = []
+
+    def spy(paths: Iterable[Path]) -> Any:
+        paths = list(paths)
+        counts.append(len(paths))
+        return names(paths)
+
+    names = reader.file_names
+    monkeypatch.setattr(reader, "file_names", spy)
+    monkeypatch.setattr(reader, "_AT_ONCE", 3)
+    line, row = GOOD[source]
+    files: dict[str, Content] = {f"{number}.json": f"{line}\n" for number in range(7)}
+    rows, rejects = day.read(files | ({"3.json": "oops\n"} if spoilt else {}), source)
+    assert rows == [row] * (6 if spoilt else 7)
+    assert len(rejects) == spoilt
+    assert max(counts) == 3
+
+
+def test_where_many_files_are_not_plain_small_ones_are_not_looked_at_by_themselves(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as few as two instead of twenty, and 60 bytes instead of a megabyte."""
+    alone: list[str] = []
+
+    def spy(self: reader._DayReader, file: reader._File) -> int:
+        alone.append(file.key)
+        return read_alone(self, file)
+
+    read_alone = reader._DayReader._read_alone
+    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
+    monkeypatch.setattr(reader, "_FEW", 2)
+    monkeypatch.setattr(reader, "_SMALL", 60)
+    files: dict[str, Content] = {f"{number}.json": "oops\n5\n" for number in range(4)}
+    files |= {"4.json": b"\xff" + b" " * 52, "5.json": "5\n" + " " * 5, "6.json": b" " * 60 + b"7"}
+    rows, rejects = day.read(files)
+    assert rows == []
+    assert sorted((file, line, record) for file, line, _, record in rejects if line) == [
+        *(
+            (f"{number}.json", line, text)
+            for number in range(4)
+            for line, text in ((1, "oops"), (2, "5"))
+        ),
+        ("5.json", 1, "5"),
+        ("6.json", 1, "7"),
+    ]
+    assert [(file, why) for file, line, why, _ in rejects if not line] == [
+        ("4.json", "the file is not UTF-8 text")
+    ]
+    assert alone == ["0.json", "1.json", "6.json"]
+    assert day.notes(files, "")[0]["records"] == "11"
+
+
+def test_a_file_that_is_not_plain_is_found_among_others_that_are_not_looked_at_again(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone: list[str] = []
+
+    def spy(self: reader._DayReader, file: reader._File) -> int:
+        alone.append(file.key)
+        return read_alone(self, file)
+
+    read_alone = reader._DayReader._read_alone
+    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
+    files: dict[str, Content] = {f"{number}.json": LINES for number in range(9)}
+    rows, _ = day.read(files | {"5.json": f"[{PHONE}]"})
+    assert len(rows) == 17
+    assert alone == ["5.json"]
 
 
 @pytest.mark.parametrize("name", ["a.json", "it's [a] *?.json"])

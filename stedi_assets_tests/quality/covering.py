@@ -40,12 +40,13 @@ class Group:
 GROUPS = {
     "definitions": Group(
         tuple(
-            f"assets/{of}.py" for of in ("definition", "landing", "trusted", "curated", "strict")
+            f"assets/{of}.py"
+            for of in ("definition", "definitions", "landing", "trusted", "curated", "strict")
         ),
         ("assets", "engines/test_duckdb.py", "test_jobs.py", "test_policy.py"),
     ),
     "reader": Group(
-        tuple(f"landing/{of}.py" for of in ("files", "reader", "records")),
+        tuple(f"landing/{of}.py" for of in ("files", "on_spark", "reader", "records", "sample")),
         ("landing", "test_unread.py"),
     ),
     "publishing": Group(
@@ -54,8 +55,8 @@ GROUPS = {
             "test_contract.py",
             "test_io_manager.py",
             "test_making.py",
-            "test_reconcile.py",
-            "test_unread.py",
+            "test_metadata.py",
+            "test_publishing.py",
         ),
     ),
     "reconcile": Group(

@@ -77,7 +77,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
             if any(first <= place < last for first, last in left_alone):
                 continue
             code = mutate_code(source, operator, number)
-            if code in seen:
+            if code in seen or not _is_python(code):
                 continue
             seen.add(code)
             changes = list(ndiff(lines, code.splitlines()))
@@ -92,6 +92,15 @@ def mutants(module: Path) -> Iterator[Mutant]:
             )
 
 
+def _is_python(code: str) -> bool:
+    """Whether it can be compiled: Cosmic Ray's `not` before `name := value` cannot."""
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
 def _first_difference(lines: list[str], others: list[str]) -> int:
     both = enumerate(zip(lines, others, strict=False), 1)
     return next(number for number, (one, other) in both if one != other)
@@ -99,7 +108,8 @@ def _first_difference(lines: list[str], others: list[str]) -> int:
 
 def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
     """Where a change means nothing when code runs: docstrings, annotations, what a type checker
-    alone reads, and decorators that add no more than speed or comparisons."""
+    alone reads, decorators that add no more than speed or comparisons, and `strict=True` of `zip`,
+    which asserts that what goes together is as long."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FunctionDef() | ast.ClassDef():
@@ -118,6 +128,8 @@ def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
                 yield _whole(node)
             case ast.Expr(value=ast.Constant()):
                 yield _whole(node)
+            case ast.Call(func=ast.Name(id="zip"), keywords=[ast.keyword(value=value)]):
+                yield _whole(value)
 
 
 def _whole(node: ast.expr | ast.stmt) -> tuple[_Place, _Place]:

@@ -61,6 +61,8 @@ def test_what_no_code_reads_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         "class A:\n"
         "    b: int | None = None\n"
         "def f(a: int | str) -> int | None:\n"
+        "    if b := dict(zip(a, a, strict=True)):\n"
+        "        return b\n"
         "    return a == 7\n"
     )
     assert {found.name for found in mutants(module)} == {
@@ -68,7 +70,7 @@ def test_what_no_code_reads_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         "module.py: return a == 7 => return a == 8",
         "module.py: return a == 7 => return a == 6",
     }
-    assert {found.line for found in mutants(module)} == {6}
+    assert {found.line for found in mutants(module)} == {8}
 
 
 def test_tests_are_those_of_the_innermost_function() -> None:
