@@ -84,15 +84,16 @@ class Covering:
 
     Args:
         name: of the group.
+        anew: run them also if it is known already.
 
     Raises:
         subprocess.CalledProcessError: one of the tests fails.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, anew: bool) -> None:
         self._data_file = KEPT / f"{name}.coverage"
         self._told = KEPT / f"{name}.xml"
-        if not self._data_file.exists():
+        if anew or not self._data_file.exists():
             KEPT.mkdir(exist_ok=True)
             draft = self._data_file.with_suffix(".draft")
             subprocess.run(
