@@ -77,7 +77,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
             if any(first <= place < last for first, last in left_alone):
                 continue
             code = mutate_code(source, operator, number)
-            if code in seen or not _is_python(code):
+            if code in seen:
                 continue
             seen.add(code)
             changes = list(ndiff(lines, code.splitlines()))
@@ -90,15 +90,6 @@ def mutants(module: Path) -> Iterator[Mutant]:
                 ),
                 code,
             )
-
-
-def _is_python(code: str) -> bool:
-    """Whether it can be compiled: Cosmic Ray's `not` before `name := value` cannot."""
-    try:
-        ast.parse(code)
-    except SyntaxError:
-        return False
-    return True
 
 
 def _first_difference(lines: list[str], others: list[str]) -> int:
