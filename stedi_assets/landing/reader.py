@@ -128,10 +128,11 @@ def _together(days: Mapping[date, Day]) -> list[tuple[date, ...]]:
     for day, of in days.items():
         of_day = sum(path.stat().st_size for path in of.files.values())
         if not found or size + of_day > _LARGE:
-            found.append(())
-            size = 0
-        found[-1] += (day,)
-        size += of_day
+            found.append((day,))
+            size = of_day
+        else:
+            found[-1] += (day,)
+            size += of_day
     return found
 
 
