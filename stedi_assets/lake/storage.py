@@ -5,7 +5,9 @@ What any storage does is `Storage`; the one on S3 is in `s3.py`. Knows nothing o
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -23,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _STAGING = "_staging"
 _WRITING = "_writing"
+_UNFINISHED = ".stedi-"
 _OTHERS = stat.S_IRWXO
 """The rights of those who are neither the owner nor of the group."""
 
@@ -223,6 +226,8 @@ class LocalFolder:
 class LocalStorage(LocalFolder):
     """A folder on a local disk. What is staged lies on the same one: publishing is a rename.
 
+    Where a folder in it is a link to another disk, it is a rename there, of a copy.
+
     What is made here, other users of the machine can neither read nor write; the group can, if the
     system's mask lets it.
     """
@@ -295,10 +300,13 @@ class LocalStorage(LocalFolder):
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
         write_through(staged)
-        if only_new:
-            target.hardlink_to(staged)
-        else:
-            staged.replace(target)
+        try:
+            _take_name(staged, target, only_new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with _beside(staged, target) as copy:
+                _take_name(copy, target, only_new)
         write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -327,6 +335,34 @@ class LocalStorage(LocalFolder):
         if key.startswith("/") or ".." in key.split("/"):
             raise StorageError(f"{key!r} is no key: it leads out of {self.uri()}.")
         return self.root / key
+
+
+def _take_name(file: Path, name: Path, only_new: bool) -> None:
+    if only_new:
+        name.hardlink_to(file)
+    else:
+        file.replace(name)
+
+
+@contextmanager
+def _beside(file: Path, target: Path) -> Iterator[Path]:
+    """A copy on the disk of `target`, where its folder is a link to, or the root of, another one.
+
+    It always has the same name, so that whoever does again what was killed takes the copy's place.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    copy = target.with_name(f"{_UNFINISHED}{name}")
+    copy.unlink(missing_ok=True)  # it may be anything, where others may write
+    try:
+        # Nobody else may read it before it has the rights of the file.
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with file.open("rb") as content, os.fdopen(descriptor, "wb") as out:
+            shutil.copyfileobj(content, out)
+        shutil.copystat(file, copy)
+        write_through(copy)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
 
 
 def _leads_to(link: os.DirEntry[str]) -> str:

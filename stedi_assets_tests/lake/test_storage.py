@@ -1,10 +1,14 @@
 """Storing whole files: what readers see while they are replaced, and what is left behind."""
 
+import errno
+import hashlib
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -218,6 +222,62 @@ def test_a_link_to_a_folder_elsewhere_is_listed_as_a_folder(
     (local.root / "customer").mkdir(parents=True)
     (local.root / "customer" / "landing").symlink_to(tmp_path / "elsewhere")
     assert [file.key for file in local.list("customer/landing")] == ["customer/landing/a.json"]
+
+
+@pytest.fixture
+def on_another_disk(local: LocalStorage) -> Iterator[Path]:
+    """The landing folder of customers: a link to a folder on another disk."""
+    other, root = Path("/dev/shm"), local.root.parent
+    if not other.is_dir() or other.stat().st_dev == root.stat().st_dev:
+        pytest.skip("there is no second disk")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        (local.root / "customer").mkdir(parents=True)
+        (local.root / "customer" / "landing").symlink_to(folder)
+        yield Path(folder)
+
+
+def publish_landing(local: LocalStorage, delivered: datetime) -> None:
+    with local.staging() as folder:
+        (folder / "new").write_text("new")
+        local.publish(folder / "new", "customer/landing/a.json", delivered)
+
+
+def test_a_file_on_another_disk_is_replaced_as_others_are(
+    local: LocalStorage, on_another_disk: Path
+) -> None:
+    file, delivered = on_another_disk / "a.json", datetime(2023, 8, 6, 12, tzinfo=UTC)
+    file.write_text("old")
+    file.chmod(0o640)
+    publish_landing(local, delivered)
+    (found,) = local.list("customer/landing")
+    assert (found.key, found.modified) == ("customer/landing/a.json", delivered)
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("new", 0o640)
+
+
+def test_what_fails_on_another_disk_leaves_the_old_file_and_nothing_beside_it(
+    local: LocalStorage, on_another_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (on_another_disk / "a.json").write_text("old")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish_landing(local, datetime(2023, 8, 6, tzinfo=UTC))
+    assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
+    assert (on_another_disk / "a.json").read_text() == "old"
+
+
+def test_a_link_where_a_file_on_another_disk_is_prepared_leads_to_nothing(
+    local: LocalStorage, on_another_disk: Path, tmp_path: Path
+) -> None:
+    others = tmp_path / "others"
+    others.write_text("not to be touched")
+    name = hashlib.sha256(b"a.json").hexdigest()[:16]
+    (on_another_disk / f".stedi-{name}").symlink_to(others)
+    publish_landing(local, datetime(2023, 8, 6, tzinfo=UTC))
+    assert others.read_text() == "not to be touched"
+    assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
 
 
 def test_a_link_to_nothing_is_not_listed(local: LocalStorage) -> None:
