@@ -35,6 +35,7 @@ _DELIVERED = re.compile(r"[^/]+/landing/")
 LINK = "a link"
 LINK_TO_FOLDER = "a link to a folder"
 LINK_TO_NOTHING = "a link to no file"
+TOO_DEEP = "a folder in so many others that the system opens nothing in it"
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -247,20 +248,27 @@ class LocalStorage(LocalFolder):
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """See `Storage`."""
-        with suppress(FileNotFoundError):
-            yield from self._below(os.path.join(self.root, prefix), prefix)  # noqa: PTH118
-
-    def _below(self, folder: str, key: str) -> Iterator[StoredFile]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # removed since the folder was read
-                    below = f"{key}/{entry.name}" if key else entry.name
-                    if entry.is_symlink() and _DELIVERED.match(below):
-                        yield _stored(below, entry.stat(follow_symlinks=False), _leads_to(entry))
-                    elif entry.is_dir():
-                        yield from self._below(entry.path, below)
-                    else:
-                        yield _stored(below, entry.stat())
+        folders = [(os.path.join(self.root, prefix), prefix)]  # noqa: PTH118
+        while folders:  # no recursion, for who delivers can put a thousand into each other
+            folder, key = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):  # removed since the folder was read
+                            below = f"{key}/{entry.name}" if key else entry.name
+                            if entry.is_symlink() and _DELIVERED.match(below):
+                                found = entry.stat(follow_symlinks=False)
+                                yield _stored(below, found, _leads_to(entry))
+                            elif entry.is_dir():
+                                folders.append((entry.path, below))
+                            else:
+                                yield _stored(below, entry.stat())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG or not _DELIVERED.match(key):
+                    raise
+                yield StoredFile(key, 0, _moment(0), "", odd=TOO_DEEP)
 
     def find(self, key: str) -> StoredFile | None:
         """See `Storage`."""
@@ -379,10 +387,18 @@ def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     return StoredFile(
         key,
         of.st_size,
-        datetime.fromtimestamp(of.st_mtime, UTC),
+        _moment(of.st_mtime),
         f"{of.st_mtime_ns}-{of.st_ino}",
         odd=odd or _KINDS.get(stat.S_IFMT(of.st_mode), ""),
     )
+
+
+def _moment(seconds: float) -> datetime:
+    """A file's time; who delivers it can give it one that is in no calendar, as in year 33658."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def make_folder(folder: Path) -> None:

@@ -22,6 +22,7 @@ from stedi_assets.lake import (
     LINK,
     LINK_TO_FOLDER,
     RECONCILED,
+    TOO_DEEP,
     Lake,
     StoredFile,
 )
@@ -169,9 +170,9 @@ def _find(
     replaced: dict[str, tuple[StoredFile, Path]] = {}
     records: dict[str, int] = {}
     by_hand = {
-        file.key: "it is a link to a folder, and nobody looked at what is in there"
+        file.key: f"it is {file.odd}, and nobody looked at what is in there"
         for file in everything
-        if file.odd == LINK_TO_FOLDER
+        if file.odd in {LINK_TO_FOLDER, TOO_DEEP}
     }
     for source in Source:
         by_date = landed.by_date[source]

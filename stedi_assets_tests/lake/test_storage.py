@@ -15,10 +15,18 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from stedi_assets.lake import LocalStorage, Storage, StorageError, StoredFile, open_lake
+from stedi_assets.lake import (
+    TOO_DEEP,
+    LocalStorage,
+    Storage,
+    StorageError,
+    StoredFile,
+    open_lake,
+)
 from stedi_assets.lake.storage import GoneError, locked
 from stedi_assets_tests.conftest import Bucket
 
@@ -56,6 +64,15 @@ for _ in range(30):
         found = int(counter.read_text())
         time.sleep(0.001)
         counter.write_text(str(found + 1))
+"""
+
+
+MAKE_FOLDERS = """
+import os, sys
+for _ in range(int(sys.argv[1])):
+    os.mkdir("d")
+    os.chdir("d")
+open("b.json", "w").close()
 """
 
 
@@ -284,6 +301,45 @@ def test_a_link_to_nothing_is_not_listed(local: LocalStorage) -> None:
     (local.root / "customer").mkdir(parents=True)
     (local.root / "customer" / "gone.json").symlink_to("nowhere")
     assert list(local.list("customer")) == []
+
+
+@pytest.mark.parametrize("depth", [1_500, 3_000])
+def test_folders_in_each_other_by_thousands_keep_no_other_file_from_being_listed(
+    local: LocalStorage, depth: int
+) -> None:
+    landing = local.root / "customer" / "landing"
+    landing.mkdir(parents=True)
+    (landing / "a.json").write_text("{}")
+    # A process of its own, for only who goes from folder to folder comes so deep.
+    subprocess.run([sys.executable, "-c", MAKE_FOLDERS, str(depth)], cwd=landing, check=True)
+    try:
+        found = {file.key.replace("/d", ""): file.odd for file in local.list("customer/landing")}
+        assert found.pop("customer/landing/a.json") == ""
+        # What is so deep that no path leads there is told as what it is.
+        assert found in ({"customer/landing/b.json": ""}, {"customer/landing": TOO_DEEP})
+        assert (TOO_DEEP in found.values()) == (depth > 2_000)
+    finally:
+        subprocess.run(["rm", "-rf", landing], check=True)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(10**12, datetime.max), (-(10**12), datetime.min)])
+def test_a_file_of_a_time_that_is_in_no_calendar_is_listed(
+    seconds: int, shown: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not every file system keeps such a time, so the system's answer is another one here.
+    (tmp_path / "a.json").write_text("{}")
+    real = (tmp_path / "a.json").stat()
+    moment = SimpleNamespace(
+        st_mode=real.st_mode,
+        st_size=2,
+        st_mtime=float(seconds),
+        st_mtime_ns=seconds * 10**9,
+        st_ino=1,
+    )
+    monkeypatch.setattr(Path, "stat", lambda _: moment)
+    file = LocalStorage(tmp_path).find("a.json")
+    assert file
+    assert file.modified == shown.replace(tzinfo=UTC)
 
 
 def test_publishing_the_same_bytes_again_makes_another_version(local: LocalStorage) -> None:
