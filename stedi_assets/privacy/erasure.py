@@ -445,7 +445,8 @@ def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:
         key, _, extension = file.key.rpartition(".")
         if extension == "parquet" and key.endswith(person[:16]):
             engine.connection.execute(
-                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} FROM read_parquet($file)",
+                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} "
+                "FROM read_parquet($file, hive_partitioning = false)",
                 {"file": file_names([lake.storage.fetch(file)])},
             )
             pending = pending if f"{key}.json" in ended else key
