@@ -128,10 +128,11 @@ def _together(days: Mapping[date, Day]) -> list[tuple[date, ...]]:
     for day, of in days.items():
         of_day = sum(path.stat().st_size for path in of.files.values())
         if not found or size + of_day > _LARGE:
-            found.append(())
-            size = 0
-        found[-1] += (day,)
-        size += of_day
+            found.append((day,))
+            size = of_day
+        else:
+            found[-1] += (day,)
+            size += of_day
     return found
 
 
@@ -295,7 +296,7 @@ class _DayReader:
         if len(files) > 1:  # halving finds the few files that are not plain
             return self._read(files[: len(files) // 2]) + self._read(files[len(files) // 2 :])
         self.not_plain += 1
-        return self._read_alone(files[0])
+        return self._read_alone(*files)
 
     def _read_small(self, files: Sequence[_File]) -> int:
         """Read files record by record, several with a query; of each all, or one reject."""
@@ -369,8 +370,8 @@ class _DayReader:
             return False
         if files:
             self.engine.create_view(self.table, files, self.connection)
-        found = self.connection.execute(
-            f"SELECT 1 FROM {name} WHERE {is_erased(self.table, name, self.kept_out)} LIMIT 1"
+        ((found,),) = self.connection.execute(
+            f"SELECT EXISTS (FROM {name} WHERE {is_erased(self.table, name, self.kept_out)})"
         ).fetchall()
         return bool(found)
 
@@ -393,7 +394,7 @@ class _DayReader:
             return None
         if any(len(keys) > 1 for _, keys in found):
             return None
-        return self.keys | {name: keys[0] for name, keys in found}
+        return self.keys | {name: key for name, (key,) in found}
 
     def plain_rows(self, keys: Mapping[str, str], form: str = _LINES, file: str = "") -> str:
         """SQL that reads `$files`, and fails where a record is not a good one.

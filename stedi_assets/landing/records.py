@@ -400,7 +400,7 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
     cut_off = len(text) if is_whole_line else text.rfind("\n") + 1
     is_spread = _BARE_BRACKET.match(text, start) is not None
     is_well_formed = True
-    line_end = -1
+    line_end: int | None = None
     brackets: list[str] = []
     last = ""
     for token in _TOKEN.finditer(text, start):
@@ -409,10 +409,10 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
             return None
         inner = brackets[-1] if brackets else ""
         if kind == "\n":
-            line_end = token.start() if line_end < 0 else line_end
+            line_end = token.start() if line_end is None else line_end
         elif is_well_formed:
             is_well_formed = kind in _MAY_FOLLOW[inner + last]
-        if line_end >= 0 and (len(brackets) > _DEEPEST or not (is_well_formed or is_spread)):
+        if line_end is not None and (len(brackets) > _DEEPEST or not (is_well_formed or is_spread)):
             return line_end
         if kind in "{[":
             brackets.append(kind)
@@ -428,7 +428,7 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
             last = kind
         elif kind != "\n":
             last = "k" if inner == "{" and last in "{," else "v"
-    if line_end >= 0:
+    if line_end is not None:
         return line_end if is_whole else None
     return len(text) if is_whole and is_whole_line else None
 
@@ -436,4 +436,4 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
 def _kind(token: str) -> str:
     if len(token) == 1 and token in '{}[],:"\n':
         return token
-    return "s" if token[0] == '"' else "w"
+    return "s" if token.startswith('"') else "w"

@@ -98,7 +98,9 @@ def main() -> int:
         prog="python -m stedi_assets_tests.quality", description=__doc__
     )
     parser.add_argument("names", nargs="*", help=f"modules, or groups of them: {', '.join(GROUPS)}")
-    parser.add_argument("--branches", action="store_true", help="change nothing")
+    parser.add_argument(
+        "--branches", action="store_true", help="run the tests anew, and change nothing"
+    )
     parser.add_argument(
         "--seconds",
         type=float,
@@ -118,7 +120,7 @@ def main() -> int:
             for module in group.paths
             if {name, str(module.relative_to(PACKAGE))} & {*(arguments.names or [name])}
         ]
-        covering = Covering(name) if asked else None
+        covering = Covering(name, arguments.branches) if asked else None
         for module in asked:
             assert covering
             taken, branches = covering.branches(module)

@@ -77,7 +77,7 @@ def mutants(module: Path) -> Iterator[Mutant]:
             if any(first <= place < last for first, last in left_alone):
                 continue
             code = mutate_code(source, operator, number)
-            if code in seen:
+            if code in seen or not _is_python(code):
                 continue
             seen.add(code)
             changes = list(ndiff(lines, code.splitlines()))
@@ -92,6 +92,14 @@ def mutants(module: Path) -> Iterator[Mutant]:
             )
 
 
+def _is_python(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True
+
+
 def _first_difference(lines: list[str], others: list[str]) -> int:
     both = enumerate(zip(lines, others, strict=False), 1)
     return next(number for number, (one, other) in both if one != other)
@@ -99,7 +107,8 @@ def _first_difference(lines: list[str], others: list[str]) -> int:
 
 def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
     """Where a change means nothing when code runs: docstrings, annotations, what a type checker
-    alone reads, and decorators that add no more than speed or comparisons."""
+    alone reads, decorators that add no more than speed or comparisons, the `*` that asks for names
+    of arguments, and `strict=True` of `zip`, which asserts that what goes together is as long."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FunctionDef() | ast.ClassDef():
@@ -108,8 +117,13 @@ def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
                     for decorator in node.decorator_list
                     if ast.unparse(decorator).startswith(("cache", "dataclass"))
                 )
-                if isinstance(node, ast.FunctionDef) and node.returns:
-                    yield _whole(node.returns)
+                if isinstance(node, ast.FunctionDef):
+                    if node.returns:
+                        yield _whole(node.returns)
+                    if node.args.kwonlyargs:
+                        before = [_whole(of)[1] for of in [*node.args.args, *node.args.defaults]]
+                        name = node.lineno, node.col_offset
+                        yield max(before, default=name), _whole(node.args.kwonlyargs[0])[0]
             case (
                 ast.arg(annotation=ast.expr() as annotation) | ast.AnnAssign(annotation=annotation)
             ):
@@ -118,9 +132,11 @@ def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
                 yield _whole(node)
             case ast.Expr(value=ast.Constant()):
                 yield _whole(node)
+            case ast.Call(func=ast.Name(id="zip"), keywords=[ast.keyword(value=value)]):
+                yield _whole(value)
 
 
-def _whole(node: ast.expr | ast.stmt) -> tuple[_Place, _Place]:
+def _whole(node: ast.expr | ast.stmt | ast.arg) -> tuple[_Place, _Place]:
     assert node.end_lineno is not None
     assert node.end_col_offset is not None
     return (node.lineno, node.col_offset), (node.end_lineno, node.end_col_offset)

@@ -60,7 +60,8 @@ def test_what_no_code_reads_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         "@dataclass(frozen=True)\n"
         "class A:\n"
         "    b: int | None = None\n"
-        "def f(a: int | str) -> int | None:\n"
+        "def f(a: int | str, *, b: int) -> int | None:\n"
+        "    print(dict(zip(a, a, strict=True)))\n"
         "    return a == 7\n"
     )
     assert {found.name for found in mutants(module)} == {
@@ -68,7 +69,16 @@ def test_what_no_code_reads_is_left_alone(tmp_path: Path, monkeypatch: pytest.Mo
         "module.py: return a == 7 => return a == 8",
         "module.py: return a == 7 => return a == 6",
     }
-    assert {found.line for found in mutants(module)} == {6}
+    assert {found.line for found in mutants(module)} == {7}
+
+
+def test_a_change_after_which_it_is_no_python_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_under_test, "PACKAGE", tmp_path)
+    module = tmp_path / "module.py"
+    module.write_text("if a := f():\n    print(a)\n")  # `if not a := f():` is none
+    assert list(mutants(module)) == []
 
 
 def test_tests_are_those_of_the_innermost_function() -> None:
