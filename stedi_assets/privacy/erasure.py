@@ -22,6 +22,7 @@ from stedi_assets.lake import (
     LINK,
     LINK_TO_FOLDER,
     RECONCILED,
+    TOO_DEEP,
     Lake,
     StoredFile,
 )
@@ -169,9 +170,9 @@ def _find(
     replaced: dict[str, tuple[StoredFile, Path]] = {}
     records: dict[str, int] = {}
     by_hand = {
-        file.key: "it is a link to a folder, and nobody looked at what is in there"
+        file.key: f"it is {file.odd}, and nobody looked at what is in there"
         for file in everything
-        if file.odd == LINK_TO_FOLDER
+        if file.odd in {LINK_TO_FOLDER, TOO_DEEP}
     }
     for source in Source:
         by_date = landed.by_date[source]
@@ -444,7 +445,8 @@ def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:
         key, _, extension = file.key.rpartition(".")
         if extension == "parquet" and key.endswith(person[:16]):
             engine.connection.execute(
-                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} FROM read_parquet($file)",
+                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} "
+                "FROM read_parquet($file, hive_partitioning = false)",
                 {"file": file_names([lake.storage.fetch(file)])},
             )
             pending = pending if f"{key}.json" in ended else key

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import tomllib
 from collections import Counter
@@ -108,6 +109,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else a module could stay changed
     for name in _TAKES_LONG:
         import_module(name)
     print(f"{'module':<26}{'branches':>16}{'changes':>9}{'noticed':>9}{'explained':>11}{'not':>5}")
