@@ -1,16 +1,79 @@
-"""What processes have in common that make the same; that they publish it, `test_making.py`,
-`test_contract.py` and `test_metadata.py` try."""
+"""What is told of partitions that are published, and what processes have in common that make them.
 
+That a partition keeps the contract, `test_contract.py` tries.
+"""
+
+import time
 from collections.abc import Iterable
+from datetime import date
+from typing import Any
 
 import pytest
 
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.publishing import made_by
+from stedi_assets.publishing import Published, made_by, publish
 from stedi_assets.resources import open_engine
-from stedi_assets.tables import TABLES
+from stedi_assets.tables import PARTITION, TABLES
+from stedi_assets_tests.engines.test_duckdb import memory
+
+FIFTH, SIXTH, SEVENTH = (date(2023, 8, day) for day in (5, 6, 7))
+
+
+def published(lake: Lake, engine: DuckDBEngine, name: str, rows: list[dict[str, Any]]) -> Published:
+    """Rows that were published as the fifth, the sixth and the seventh of a table."""
+    table = TABLES[name]
+    row = dict.fromkeys(table.column_names) | dict.fromkeys(table.required_names, 1)
+    given = memory(table.schema, [row | {PARTITION: FIFTH} | of for of in rows])
+    files = engine.write(table, given, [FIFTH, SIXTH, SEVENTH], {})
+    return publish(lake, engine, table, engine.sealed(table, files, {}, "SELECT 1"))
+
+
+def test_of_customers_the_share_is_told_that_consents_on_each_date_with_records(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    who = {"email": "ann@test.com", "serialnumber": "s"}
+    consents = {FIFTH: [1655564376361, 0, None, None], SIXTH: [1]}
+    rows = [
+        who | {PARTITION: day, "sharewithresearchasofdate": since}
+        for day, of_day in consents.items()
+        for since in of_day
+    ]
+    assert published(lake, engine, "customer_landing", rows).consents == {FIFTH: 0.25, SIXTH: 1.0}
+    found = published(lake, engine, "customer_trusted", rows[:1])
+    assert found.consents == {}
+
+
+def test_of_curated_tables_ten_rows_are_shown_with_four_digits_of_a_pseudonym(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    people = [
+        {
+            "subject_id": f"{number:04}56789",
+            "device_id": f"dev{number % 10}56789",
+            "registrationdate": number,
+            "lastupdatedate": number,
+        }
+        for number in range(11)
+    ]
+    shown = published(lake, engine, "customers_curated", people).previews[FIFTH]
+    assert [(row["subject_id"], row["device_id"]) for row in shown] == [
+        (f"{number:04}…", f"dev{number}…") for number in range(10)
+    ]
+    assert [row["registrationdate"] for row in shown] == list(range(10))
+    who = {"email": "ann@test.com", "serialnumber": "s"}
+    assert published(lake, engine, "customer_trusted", [who]).previews == {}
+
+
+def test_seconds_are_those_since_the_making_began(lake: Lake, engine: DuckDBEngine) -> None:
+    before = time.monotonic()
+    seconds = published(lake, engine, "customers_curated", []).seconds
+    assert 0 < seconds < time.monotonic() - before
+
+
+# What processes have in common.
+
 
 NAMES = [name for name in TABLES if not name.endswith("_rejects")]
 
