@@ -719,6 +719,8 @@ def test_a_broken_file_of_which_a_record_cannot_be_taken_without_changing_others
         (f"{A}{B}\n{C}\n", [0, 1], f"{C}\n"),
         (f"{A}{B}\n{C}\n", [1], f"{A}\n{C}\n"),
         (f"{A} {B}\n{C}\n", [1], f"{A} \n{C}\n"),
+        (f"{A}{B}{C}", [1], f"{A}\n{C}"),
+        (f"{A}{B}{C}", [2], f"{A}{B}"),
         (f"[{A},\n{B}]", [0], f"[\n{B}]"),
         (f"[{A},\n{B},\n{C}]", [1], f"[{A},\n{C}]"),
         (f"[{A},{B},,\n{C}]", [1], f"[{A},,\n{C}]"),
