@@ -317,7 +317,7 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
 
 
 def _has_holes(path: Path, size: int) -> bool:
-    """Whether parts of a file were left out: it can be of any size, and take no room on the disk."""
+    """Whether parts of a file were left out: it can be of any size, and take no room."""
     with path.open("rb") as stream:
         return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) < size
 
