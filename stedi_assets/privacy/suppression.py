@@ -154,12 +154,18 @@ looks like one, whatever stands around it."""
 
 def _unescaped(text: str) -> str:
     """SQL for a text without JSON's escapes."""
-    without = rf"regexp_replace({text}, '\\[^u]', ' ', 'g')"
-    code = "('0x' || substr(escape, 3))::INTEGER"
+    without = rf"regexp_replace(replace({text}, '\/', '/'), '\\[^u]', ' ', 'g')"
+    code = "('0x' || substr(escape, 3, 4))::INTEGER"
+    half = "('0x' || substr(escape, 9, 4))::INTEGER"
     letter = (
-        f"CASE WHEN {code} < 32 OR {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
+        f"CASE WHEN length(escape) > 6 THEN chr(({code} - 55296) * 1024 + {half} - 56320 + 65536) "
+        f"WHEN {code} < 32 OR {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
     )
     return (
-        rf"list_reduce(list_distinct(regexp_extract_all({without}, '\\u[0-9a-fA-F]{{4}}')), "
+        rf"list_reduce(list_distinct(regexp_extract_all({without}, '{_ESCAPE}')), "
         f"lambda plain, escape: replace(plain, escape, {letter}), {without})"
     )
+
+
+_ESCAPE = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}"
+"""Of a letter: its two halves, or all of it."""
