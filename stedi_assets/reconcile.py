@@ -25,16 +25,18 @@ from stedi_assets.making import (
     Partition,
     Stamp,
     Upstream,
+    files_with_rows,
     landing_stamps,
     local_files,
     make,
     make_landing,
 )
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.privacy.suppression import count_kept_out
+from stedi_assets.privacy.suppression import count_kept_out, is_kept_out, kept_out
 from stedi_assets.remembered import Remembered
 from stedi_assets.tables import (
     MOST_REJECTED,
+    PARTITION,
     TABLES,
     Source,
     Table,
@@ -287,7 +289,8 @@ class _Examiner:
         damaged: both tables have to be of the same reading.
         """
         stamps = landing_stamps(self.engine, source, self.landed.by_date[source])
-        found = [self._partitions(of(source)) for of in (landing_table, rejects_table)]
+        tables = landing_table(source), rejects_table(source)
+        found = [self._partitions(table) for table in tables]
         left = set(self.landed.growing) - set().union(*(damaged for _, damaged in found))
         whys = []
         for whole, damaged in found:
@@ -297,7 +300,28 @@ class _Examiner:
                 if self.landed.first <= day <= self.landed.last
             }
             whys.append({day: reason for day, reason in why.items() if reason})
+        if self.everything:
+            for table, (whole, _) in zip(tables, found, strict=True):
+                for day in self._held_in_spite_of_the_list(table, whole) - left:
+                    for known in whys:
+                        known.setdefault(day, "holds somebody who was erased")
         return whys
+
+    def _held_in_spite_of_the_list(
+        self, table: Table, whole: Mapping[date, Partition]
+    ) -> set[date]:
+        """The dates of a table of landing that hold somebody whom erasures keep out.
+
+        It was made while the list was away, such as in a lake that is being restored.
+        """
+        if not (out := kept_out(self.lake, self.engine)):
+            return set()
+        self.engine.create_view(table, files_with_rows(self.lake, whole))
+        found = self.engine.connection.execute(
+            f"SELECT DISTINCT {PARTITION} FROM {table.name} "
+            f"WHERE {is_kept_out(table, table.name, out)}"
+        ).fetchall()
+        return {day for (day,) in found}
 
     def look_at_landing(self, source: Source) -> None:
         tables = landing_table(source), rejects_table(source)
@@ -317,11 +341,11 @@ class _Examiner:
             for count in [rejected[day].content.rows]
             if count > MOST_REJECTED * (rows[day].content.rows + count)
         }
-        kept_out = count_kept_out(self.engine, local_files(self.lake, bad))
+        erased = count_kept_out(self.engine, local_files(self.lake, bad))
         self.held_back[tables[0].name] = {
             day
             for day, of in bad.items()
-            for count in [of.content.rows - kept_out[day]]
+            for count in [of.content.rows - erased[day]]
             if count > MOST_REJECTED * (rows[day].content.rows + count)
         }
 

@@ -36,6 +36,7 @@ from stedi_assets.privacy.suppression import (
     KEY,
     hidden,
     is_erased,
+    is_kept_out,
     mentions_erased,
 )
 from stedi_assets.privacy.traces import Words, search
@@ -509,10 +510,8 @@ def _rows(lake: Lake, engine: DuckDBEngine, who: str) -> dict[str, int]:
 
 def _is_theirs(table: Table) -> str:
     """SQL for whether a row of a table is of the person."""
-    if "record" in table.column_names:
-        return mentions_erased("record", quoted(_LIST))
     if "subject_id" not in table.column_names:
-        return is_erased(table, table.name, quoted(_LIST))
+        return is_kept_out(table, table.name, quoted(_LIST))
     own = "subject_id = pseudonym($who)"
     if "sensorreadingtime" not in table.column_names:
         return own

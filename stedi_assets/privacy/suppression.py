@@ -142,6 +142,19 @@ def mentions_erased(text: str, kept_out: str) -> str:
     return f"({is_one})"
 
 
+def is_kept_out(table: Table, rows: str, kept_out: str) -> str:
+    """SQL for whether a row is of somebody on the list, and so should not be there.
+
+    Args:
+        table: whose columns the rows have; as for `is_erased`, or rejects.
+        rows: the name of the rows' table.
+        kept_out: the name of the list's table.
+    """
+    if "record" in table.column_names:
+        return mentions_erased("record", kept_out)
+    return is_erased(table, rows, kept_out)
+
+
 _WORDS = (
     r"""[^\s"'',:;<>()\[\]{}\\]+""",
     r"""[\pL\pN_.+-]+@[\pL\pN_-]+(?:\.[\pL\pN_-]+)*""",
