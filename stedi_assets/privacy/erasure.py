@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
 from stedi_assets.lake import (
     ERASURES,
@@ -354,19 +356,31 @@ def finish(
 
 
 def receipts(lake: Lake, engine: DuckDBEngine) -> list[Receipt]:
-    """All erasures, the oldest first, those that were interrupted among them."""
+    """All erasures, the oldest first, those that were interrupted among them.
+
+    Raises:
+        ValueError: a file of them cannot be read.
+    """
     files = {file.key: file for file in lake.storage.list(ERASURES)}
     found: list[Receipt] = []
     for key in sorted(key for key in files if key.endswith(".parquet")):
         written = files.get(f"{key.removesuffix('.parquet')}.json")
-        if written:
-            found.append(Receipt(**json.loads(lake.storage.fetch(written).read_text())))
-        else:
-            notes = _notes(lake, engine, files[key])
-            plan = json.loads(notes[_PLAN])
-            found.append(
-                Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
-            )
+        try:
+            if written:
+                found.append(Receipt(**json.loads(lake.storage.fetch(written).read_bytes())))
+            else:
+                notes = _notes(lake, engine, files[key])
+                plan = json.loads(notes[_PLAN])
+                found.append(
+                    Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
+                )
+        except (duckdb.Error, KeyError, TypeError, ValueError) as error:
+            damaged = written.key if written else key
+            raise ValueError(
+                f"{lake.storage.uri(damaged)} is no receipt of an erasure, or is damaged: put it "
+                "back from a copy. Without one, remove a damaged .json, and forget the person "
+                "again, which writes it anew; a .parquet of somebody else is to be moved away."
+            ) from error
     return found
 
 

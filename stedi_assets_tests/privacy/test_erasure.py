@@ -214,6 +214,26 @@ def test_the_receipt_says_how_many_records_and_rows_there_were(town: Runner) -> 
     assert ANN not in json.dumps(vars(receipt))
 
 
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"person": "ann"}'])
+def test_a_receipt_that_cannot_be_read_is_named(town: Runner, content: bytes) -> None:
+    forgotten(town)
+    (receipt,) = (town.lake.storage.folder / "erasures").glob("*.json")
+    receipt.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{receipt.name} is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
+    receipt.unlink()
+    forgotten(town)
+    assert [of.left for of in receipts(town.lake, town.engine)] == [{}]
+
+
+def test_a_parquet_file_of_somebody_else_among_receipts_is_named(town: Runner) -> None:
+    theirs = town.lake.storage.folder / "erasures" / "theirs.parquet"
+    theirs.parent.mkdir()
+    pq.write_table(pa.table({"a": [1]}), theirs)
+    with pytest.raises(ValueError, match=r"theirs\.parquet is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
+
+
 @pytest.mark.parametrize("email", ["ANN@X.COM", "  Ann@x.com\t\n", ANN])
 def test_case_of_the_email_and_blanks_around_it_do_not_matter(town: Runner, email: str) -> None:
     forgotten(town, email)
