@@ -425,6 +425,22 @@ def test_views_show_what_the_dates_may_need_and_no_more(
 
 
 @pytest.mark.parametrize("name", REFERENCE)
+def test_who_binds_users_is_asked_for_readings_that_only_say_who_has_some(
+    made: Lake, over_made: DuckDBEngine, name: str
+) -> None:
+    asked: list[tuple[str, list[date]]] = []
+    read = upstream_in(made, over_made, name)
+    Upstream(
+        made,
+        over_made,
+        read.definition,
+        read.tables,
+        lambda table, partitions: asked.append((table.name, list(partitions))),
+    ).bind([EIGHTH])
+    assert asked == ([(PHONES, [FIFTH, SIXTH, SEVENTH, EIGHTH])] if name == CURATED else [])
+
+
+@pytest.mark.parametrize("name", REFERENCE)
 def test_made_again_a_partition_holds_what_it_held_and_notes_what_it_noted(
     made: Lake, over_made: DuckDBEngine, name: str
 ) -> None:

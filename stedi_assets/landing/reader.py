@@ -231,7 +231,7 @@ class _DayReader:
         for some in _portions(files):
             self._verify_keys(some, self.keys)
             self.connection.execute(
-                f"INSERT INTO together {self.plain_rows(self.keys, file='filename')}",
+                f"INSERT INTO together {self.plain_rows(self.keys, with_file=True)}",
                 {"files": file_names(some)},
             )
 
@@ -396,23 +396,24 @@ class _DayReader:
             return None
         return self.keys | {name: key for name, (key,) in found}
 
-    def plain_rows(self, keys: Mapping[str, str], form: str = _LINES, file: str = "") -> str:
+    def plain_rows(
+        self, keys: Mapping[str, str], form: str = _LINES, *, with_file: bool = False
+    ) -> str:
         """SQL that reads `$files`, and fails where a record is not a good one.
 
         Args:
             keys: under which the columns are.
             form: of the files, as DuckDB has it.
-            file: the name of a further column, for the file of a row; none without it.
+            with_file: whether a further column, `filename`, says from which file a row is.
         """
         types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
-        more = f", {file}" if file else ""
-        options = f"filename = '{file}', " if file else ""
+        more = ", filename" if with_file else ""
         good = " AND ".join(f"({_is_good(column)})" for column in self.table.columns)
         return f"""
             SELECT {self._columns}{more}
             FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}{more}
                   FROM read_json($files, columns = {{{types}}}, format = '{form}',
-                                 {options}hive_partitioning = false))
+                                 hive_partitioning = false))
             WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
         """
 

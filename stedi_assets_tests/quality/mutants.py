@@ -58,7 +58,12 @@ class Mutant:
     @property
     def name(self) -> str:
         """The change in words that stay the same when the module grows elsewhere."""
-        return f"{self.module.relative_to(PACKAGE)}: {self.before} => {self.after}"
+        return self.beginning + self.after
+
+    @property
+    def beginning(self) -> str:
+        """What all changes of the same lines have in common."""
+        return f"{self.module.relative_to(PACKAGE)}: {self.before} => "
 
 
 def mutants(module: Path) -> Iterator[Mutant]:
