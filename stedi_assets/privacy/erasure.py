@@ -279,11 +279,7 @@ def begin(lake: Lake, engine: DuckDBEngine, found: Found, asked_by: str, now: da
     }
     # Of what is done already only the first plan knows.
     plan["records"] = dict(found.records) | plan["records"]
-    plan["rows"] = {
-        name: max(plan["rows"].get(name, 0), found.rows.get(name, 0))
-        for name in TABLES
-        if name in plan["rows"] or name in found.rows
-    }
+    plan["rows"] = dict(Counter(plan["rows"]) | Counter(found.rows))  # the larger of each
     path = engine.folder / f"{uuid.uuid4().hex}.parquet"
     engine.connection.execute(
         f"COPY (SELECT DISTINCT * FROM {quoted(_LIST)} ORDER BY hash) TO $path "
