@@ -1,7 +1,7 @@
 """Which partitions are to be made again, after each thing that can happen to a file."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -10,14 +10,21 @@ import duckdb
 import pytest
 
 from stedi_assets import making
-from stedi_assets.engines.duckdb import DuckDBEngine
+from stedi_assets.engines.duckdb import Content, DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing.files import Landed
 from stedi_assets.privacy.policies import Policy
 from stedi_assets.publishing import publish
-from stedi_assets.reconcile import Stale, examine, reconcile, unread
+from stedi_assets.reconcile import (
+    Stale,
+    examine,
+    landing_partitions,
+    reconcile,
+    settled,
+    unread,
+)
 from stedi_assets.resources import landed_now, open_engine
-from stedi_assets.tables import TABLES, Source
+from stedi_assets.tables import TABLES, Source, Table, Zone
 from stedi_assets_tests.end_to_end.landing_files import (
     customer,
     device,
@@ -105,6 +112,13 @@ def test_a_new_file_is_to_be_read(lake: Lake) -> None:
     land(lake, "accelerometer", "2023-08-07", phone("ann@test.com", 100))
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     assert to_read(lake) == {ACCELEROMETER: {SEVENTH: NEW}, CUSTOMER: {SIXTH: NEW}}
+
+
+def test_files_of_the_first_date_and_of_the_last_are_to_be_read(lake: Lake) -> None:
+    landed = landed_now(lake)
+    for day in (landed.first, landed.last):
+        land(lake, "customer", day.isoformat(), customer("ann@test.com", "s"))
+    assert to_read(lake) == {CUSTOMER: {landed.first: NEW, landed.last: NEW}}
 
 
 def test_after_a_run_everything_is_up_to_date(up_to_date: Lake) -> None:
@@ -442,7 +456,81 @@ def test_landing_files_are_read_again_when_the_way_of_reading_them_has_changed(
     assert to_read(up_to_date) == {}
 
 
+# What is read to see that.
+
+
+def test_rows_are_read_of_files_alone_that_are_not_those_that_were_right(
+    up_to_date: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_right(up_to_date)
+    read: list[tuple[str, date]] = []
+    landed = landed_now(up_to_date)
+    everything = {
+        (name, day) for name, table in TABLES.items() for day in up_to_date.partitions(table)
+    }
+    of_landing = {(name, day) for name, day in everything if TABLES[name].zone is Zone.LANDING}
+    with open_engine(up_to_date) as engine:
+        measure = engine.measure
+
+        def measured(table: Table, files: Mapping[date, Path]) -> dict[date, Content]:
+            read.extend((table.name, day) for day in files)
+            return measure(table, files)
+
+        monkeypatch.setattr(engine, "measure", measured)
+        for look, expected in (
+            (lambda: settled(up_to_date, engine, Policy.REFERENCE, landed, ()), set()),
+            (lambda: unread(up_to_date, engine, landed), set()),
+            (lambda: landing_partitions(up_to_date, engine, landed), of_landing),
+            (lambda: examine(up_to_date, engine, Policy.REFERENCE, landed), everything),
+            (lambda: reconcile_at(up_to_date, engine, landed), everything),
+        ):
+            read.clear()
+            assert look() is not False
+            assert sorted(read) == sorted(expected)
+        file_of(up_to_date, "customer_trusted", "2023-08-06").unlink()
+        read.clear()
+        assert len(reconcile_at(up_to_date, engine, landed)) == 1
+        assert sorted(read) == sorted(everything - {("customer_trusted", SIXTH)})
+
+
+# Dates that are held back.
+
+
+@pytest.mark.parametrize(("good", "is_held_back"), [(19, False), (18, True)])
+def test_a_date_is_held_back_of_which_more_than_one_record_in_twenty_was_rejected(
+    lake: Lake, good: int, is_held_back: bool
+) -> None:
+    records = (customer(f"{n}@test.com", f"s{n}") for n in range(good))
+    land(lake, "customer", "2023-08-06", *records, "{spoilt")
+    with open_engine(lake) as engine:
+        found = examine(lake, engine, Policy.REFERENCE, landed_now(lake)).stale
+    trusted = {
+        (each.reason, each.held_back, each.missing, each.extra, each.changed)
+        for each in found
+        if each.table.name == "customer_trusted"
+    }
+    if is_held_back:
+        assert trusted == {("missing, held back: too many rejects of its date", True, 0, 0, 0)}
+    else:
+        assert trusted == {("missing", False, good, 0, 0)}
+
+
 # Files that change meanwhile.
+
+
+@pytest.mark.parametrize("half", ["customer_landing", "customer_rejects"])
+def test_a_date_whose_files_grow_waits_also_where_one_half_of_it_is_gone(
+    up_to_date: Lake, half: str
+) -> None:
+    before = all_rows(up_to_date)
+    file_of(up_to_date, half, "2023-08-06").unlink()
+    landed = landed_now(up_to_date, timedelta(days=1))
+    assert SIXTH in landed.growing
+    with open_engine(up_to_date) as engine:
+        found = examine(up_to_date, engine, Policy.REFERENCE, landed).stale
+    assert Zone.LANDING not in {each.table.zone for each in found}
+    put_right(up_to_date)
+    assert all_rows(up_to_date) == before
 
 
 @pytest.mark.parametrize("damaged", ["accelerometer_landing", "accelerometer_rejects"])

@@ -303,6 +303,8 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
     of_file = path.stat() if mode == "rb" else None
     if of_file and not stat.S_ISREG(of_file.st_mode):  # opening a pipe waits for its other end
         raise UnreadableFileError("it is no file but a pipe, a device or a folder")
+    if of_file and of_file.st_size > _UNPACKED and _has_holes(path, of_file.st_size):
+        raise UnreadableFileError("it has holes, of which nobody wrote anything")
     match path.suffix.lower():
         case ".gz":
             if of_file and not of_file.st_size:  # gzip.open would take it for a whole file
@@ -312,6 +314,12 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
             return _limited(cast(IO[bytes], zstd.open(path, mode)), of_file)
         case _:
             return path.open(mode)
+
+
+def _has_holes(path: Path, size: int) -> bool:
+    """Whether parts of a file were left out: it can be of any size, and take no room."""
+    with path.open("rb") as stream:
+        return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) < size
 
 
 def _limited(stream: IO[bytes], packed: os.stat_result | None) -> IO[bytes]:

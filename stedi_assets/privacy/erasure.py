@@ -16,6 +16,8 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
 from stedi_assets.lake import (
     ERASURES,
@@ -36,6 +38,7 @@ from stedi_assets.privacy.suppression import (
     KEY,
     hidden,
     is_erased,
+    is_kept_out,
     mentions_erased,
 )
 from stedi_assets.privacy.traces import Words, search
@@ -276,11 +279,7 @@ def begin(lake: Lake, engine: DuckDBEngine, found: Found, asked_by: str, now: da
     }
     # Of what is done already only the first plan knows.
     plan["records"] = dict(found.records) | plan["records"]
-    plan["rows"] = {
-        name: max(plan["rows"].get(name, 0), found.rows.get(name, 0))
-        for name in TABLES
-        if name in plan["rows"] or name in found.rows
-    }
+    plan["rows"] = dict(Counter(plan["rows"]) | Counter(found.rows))  # the larger of each
     path = engine.folder / f"{uuid.uuid4().hex}.parquet"
     engine.connection.execute(
         f"COPY (SELECT DISTINCT * FROM {quoted(_LIST)} ORDER BY hash) TO $path "
@@ -353,19 +352,31 @@ def finish(
 
 
 def receipts(lake: Lake, engine: DuckDBEngine) -> list[Receipt]:
-    """All erasures, the oldest first, those that were interrupted among them."""
+    """All erasures, the oldest first, those that were interrupted among them.
+
+    Raises:
+        ValueError: a file of them cannot be read.
+    """
     files = {file.key: file for file in lake.storage.list(ERASURES)}
     found: list[Receipt] = []
     for key in sorted(key for key in files if key.endswith(".parquet")):
         written = files.get(f"{key.removesuffix('.parquet')}.json")
-        if written:
-            found.append(Receipt(**json.loads(lake.storage.fetch(written).read_text())))
-        else:
-            notes = _notes(lake, engine, files[key])
-            plan = json.loads(notes[_PLAN])
-            found.append(
-                Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
-            )
+        try:
+            if written:
+                found.append(Receipt(**json.loads(lake.storage.fetch(written).read_bytes())))
+            else:
+                notes = _notes(lake, engine, files[key])
+                plan = json.loads(notes[_PLAN])
+                found.append(
+                    Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
+                )
+        except (duckdb.Error, KeyError, TypeError, ValueError) as error:
+            damaged = written.key if written else key
+            raise ValueError(
+                f"{lake.storage.uri(damaged)} is no receipt of an erasure, or is damaged: put it "
+                "back from a copy. Without one, remove a damaged .json, and forget the person "
+                "again, which writes it anew; a .parquet of somebody else is to be moved away."
+            ) from error
     return found
 
 
@@ -509,10 +520,8 @@ def _rows(lake: Lake, engine: DuckDBEngine, who: str) -> dict[str, int]:
 
 def _is_theirs(table: Table) -> str:
     """SQL for whether a row of a table is of the person."""
-    if "record" in table.column_names:
-        return mentions_erased("record", quoted(_LIST))
     if "subject_id" not in table.column_names:
-        return is_erased(table, table.name, quoted(_LIST))
+        return is_kept_out(table, table.name, quoted(_LIST))
     own = "subject_id = pseudonym($who)"
     if "sensorreadingtime" not in table.column_names:
         return own

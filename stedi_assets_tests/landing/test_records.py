@@ -2,9 +2,10 @@
 
 import gzip
 import json
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -18,6 +19,7 @@ from stedi_assets.landing import records as module
 from stedi_assets.landing.records import (
     EntangledRecordsError,
     UnreadableFileError,
+    chunks,
     count_lines,
     count_written_lines,
     is_text,
@@ -473,6 +475,22 @@ def test_text_is_utf_8_without_a_nul_whatever_the_name_says(
     path = tmp_path / name
     path.write_bytes(COMPRESS[path.suffix if path.suffix in COMPRESS else ""](content))
     assert is_text(path) == expected
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zst"])
+def test_a_large_file_that_takes_no_room_is_not_read_to_its_end(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(f"{A}\n".encode()) if name.endswith(".gz") else A.encode())
+    os.truncate(path, 1 << 40)  # a terabyte, as gzip takes it of padding
+    reads: list[Callable[[Path], object]] = [
+        count_lines,
+        count_written_lines,
+        lambda file: list(chunks(file)),
+        lambda file: list(records(file)),
+    ]
+    for read in reads:
+        with pytest.raises(UnreadableFileError, match="it has holes, of which nobody wrote"):
+            read(path)
 
 
 def test_a_missing_file_is_no_unreadable_one(tmp_path: Path) -> None:

@@ -7,11 +7,14 @@ import bz2
 import gzip
 import json
 import os
-from collections.abc import Collection, Iterator
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,9 +22,20 @@ import pytest
 
 from stedi_assets.jobs import SETTLED_AFTER
 from stedi_assets.lake import Lake, LocalStorage, StoredFile
-from stedi_assets.privacy.erasure import ErasureError, Receipt, begin, find, finish, receipts
+from stedi_assets.privacy.erasure import (
+    ErasureError,
+    Receipt,
+    as_lines,
+    begin,
+    find,
+    finish,
+    receipts,
+)
 from stedi_assets.privacy.suppression import OtherKeyError
+from stedi_assets.reconcile import Stale, examine
 from stedi_assets.resources import landed_now, open_engine
+from stedi_assets.tables import TABLES, Source, landing_table, rejects_table
+from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.erasing import (
     ALL_OF_ANN,
     ANN,
@@ -43,6 +57,7 @@ from stedi_assets_tests.end_to_end.erasing import (
 )
 from stedi_assets_tests.end_to_end.histories import Runner, compiled_once, stored_rows
 from stedi_assets_tests.end_to_end.landing_files import customer, device, land, phone, twin
+from stedi_assets_tests.storages import S3Path
 
 FOLDER = "ingestion_date=2023-08-06"
 
@@ -141,6 +156,56 @@ def test_all_others_have_the_rows_of_a_lake_in_which_the_person_never_was(
     assert stored_rows(town.lake) == expected
 
 
+def test_a_list_that_is_put_back_after_the_files_keeps_out_whom_runs_had_let_in(
+    town: Runner, tmp_path: Path
+) -> None:
+    """Who restores a lake may begin with the landing files, and a sensor may be quicker."""
+    folder = town.lake.storage.folder
+    town_before = stored_rows(town.lake)
+    backup = tmp_path / "backup"
+    for source in Source:
+        shutil.copytree(folder / source / "landing", backup / source / "landing")
+    forgotten(town)
+    without_ann = stored_rows(town.lake)
+    shutil.move(folder / "erasures", backup / "erasures")
+    for source in Source:
+        shutil.copytree(
+            backup / source / "landing", folder / source / "landing", dirs_exist_ok=True
+        )
+    town.reconcile(False)
+    assert rows_of_ann(town)
+    town.end()
+    shutil.move(backup / "erasures", folder / "erasures")
+    assert "holds somebody who was erased" in {found.why for found in examined(town)}
+    town.reconcile(True)
+    assert examined(town) == []
+    assert rows_of_ann(town) == 0
+    found = stored_rows(town.lake)
+    assert {name: found[name] for name in TABLES if "rejects" not in name} == {
+        name: without_ann[name] for name in TABLES if "rejects" not in name
+    }
+    assert records_of(found) == records_of(town_before), "a record is in neither table"
+    forgotten(town)
+    assert left_in(town) == {}
+
+
+def records_of(stored: Mapping[str, Mapping[str, Counter[tuple[Any, ...]]]]) -> dict[Source, int]:
+    """How many records of each source there are, good and rejected."""
+    return {
+        source: sum(
+            rows.total()
+            for table in (landing_table(source), rejects_table(source))
+            for rows in stored[table.name].values()
+        )
+        for source in Source
+    }
+
+
+def examined(runner: Runner) -> list[Stale]:
+    """What is not right, all rows looked at."""
+    return examine(runner.lake, runner.engine, runner.policy, landed_now(runner.lake)).stale
+
+
 def test_the_receipt_says_how_many_records_and_rows_there_were(town: Runner) -> None:
     rows = {
         name: sum(of.total() for of in by_date.values())
@@ -157,6 +222,26 @@ def test_the_receipt_says_how_many_records_and_rows_there_were(town: Runner) -> 
     }
     assert receipt.rows == {name: count for name, count in gone.items() if count}
     assert ANN not in json.dumps(vars(receipt))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"person": "ann"}'])
+def test_a_receipt_that_cannot_be_read_is_named(town: Runner, content: bytes) -> None:
+    forgotten(town)
+    (receipt,) = (town.lake.storage.folder / "erasures").glob("*.json")
+    receipt.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{receipt.name} is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
+    receipt.unlink()
+    forgotten(town)
+    assert [of.left for of in receipts(town.lake, town.engine)] == [{}]
+
+
+def test_a_parquet_file_of_somebody_else_among_receipts_is_named(town: Runner) -> None:
+    theirs = town.lake.storage.folder / "erasures" / "theirs.parquet"
+    theirs.parent.mkdir()
+    pq.write_table(pa.table({"a": [1]}), theirs)
+    with pytest.raises(ValueError, match=r"theirs\.parquet is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
 
 
 @pytest.mark.parametrize("email", ["ANN@X.COM", "  Ann@x.com\t\n", ANN])
@@ -222,11 +307,10 @@ def test_of_a_shared_device_the_other_holder_takes_theirs_as_well(town: Runner) 
 def test_when_both_holders_are_erased_nothing_of_their_device_is_left(
     town: Runner, order: tuple[str, str]
 ) -> None:
-    for email in order:
-        forgotten(town, email)
+    written = [forgotten(town, email) for email in order]
     assert readings(town, SHARED) == []
     assert left_in(town, [*ALL_OF_ANN, SHARED, "carl@x.com"]) == {}
-    assert [receipt.left for receipt in receipts(town.lake, town.engine)] == [{}, {}]
+    assert receipts(town.lake, town.engine) == written
 
 
 def test_broken_records_of_a_shared_device_are_not_taken_for_the_persons(
@@ -331,6 +415,23 @@ def test_somebody_elses_records_that_name_the_person_are_told_and_left(town: Run
     assert set(receipt.left) == set(left_in(town))
 
 
+def test_serial_numbers_of_less_than_six_letters_are_not_looked_for_in_texts(town: Runner) -> None:
+    for serial in ("Six-06", "Five5"):
+        write(
+            town.lake,
+            f"customer/landing/{FOLDER}/of {serial}.json",
+            [Line(customer(ANN, serial)), Line(customer("eve@x.com", "Serial-Of-Eve"))],
+        )
+        (town.lake.storage.folder / f"told of {serial}.txt").write_text(f"on loan: {serial}")
+    town.reconcile(False)
+    receipt = forget(town)
+    assert receipt
+    assert set(receipt.left) == {
+        f"customer/landing/{FOLDER}/of (the person).json",
+        "told of (the person).txt",
+    }
+
+
 def test_a_file_that_has_the_email_in_its_name_is_told_without_naming_the_person(
     town: Runner,
 ) -> None:
@@ -389,7 +490,7 @@ def test_what_is_no_landing_file_and_names_the_person_is_told(town: Runner) -> N
         "latin-1.json": f"{ANN} \xe9".encode("latin-1"),
         "utf-16.json": f"\ufeff{ANN}".encode("utf-16-le"),
     }
-    for name, content in contents.items():
+    for name, content in {**contents, "b.csv": b"bob@x.com"}.items():
         (town.lake.storage.folder / f"customer/landing/{FOLDER}/{name}").write_bytes(content)
     town.reconcile(False)
     receipt = forget(town)
@@ -408,6 +509,144 @@ def test_parquet_that_others_put_there_is_searched_too_also_in_its_lists(town: R
     receipt = forget(town)
     assert receipt
     assert list(receipt.left) == ["exports/hers.parquet"]
+
+
+def test_what_is_found_is_told_a_line_each(lake: Lake) -> None:
+    with open_engine(lake) as engine:
+        nothing = find(lake, engine, landed_now(lake), ANN)
+    assert [*as_lines(nothing)] == []
+    old = StoredFile("a.json", 1, moment(), "1")
+    found = replace(
+        nothing,
+        records={"a.json": 1234},
+        rows={"customer_trusted": 2},
+        old_versions=(old, old, old),
+        by_hand={"b.json": "it is a link"},
+        snapshots=("july", "august"),
+    )
+    assert [*as_lines(found)] == [
+        f"{'landing file or table':70}{'records or rows':>17}",
+        f"{'a.json':70}{'1,234':>17}",
+        f"{'customer_trusted':70}{'2':>17}",
+        f"{'old versions of files':70}{'3':>17}",
+        "To be mended by hand: b.json: it is a link",
+        "Models know the person that were trained on: july, august",
+    ]
+
+
+# What a storage keeps of files that were replaced.
+
+
+@pytest.fixture
+def keeping(bucket: Bucket) -> Iterator[Runner]:
+    """Over an empty lake in a bucket that keeps what is replaced."""
+    bucket.client.put_bucket_versioning(
+        Bucket=bucket.name, VersioningConfiguration={"Status": "Enabled"}
+    )
+    opened = Runner(S3Path(bucket.name, "lake"))
+    yield opened
+    opened.end()
+
+
+def deliver(bucket: Bucket, source: str, name: str, *versions: object) -> str:
+    """Put versions of a landing file, each of some records, one after the other; gives its key."""
+    key = f"{source}/landing/{FOLDER}/{name}"
+    for version in versions:
+        records = version if isinstance(version, list) else [version]
+        bucket.put(f"lake/{key}", "".join(f"{json.dumps(of)}\n" for of in records).encode())
+    return key
+
+
+def old_in(bucket: Bucket) -> list[str]:
+    """The keys of the lake's old versions, but for those of the list of whom to keep out."""
+    found = bucket.client.list_object_versions(Bucket=bucket.name).get("Versions", [])
+    keys = [of["Key"].removeprefix("lake/") for of in found if not of["IsLatest"]]
+    return sorted(key for key in keys if not key.startswith("erasures/"))
+
+
+EVE = customer("eve@x.com", "Serial-Of-Eve")
+
+
+def test_old_versions_of_the_persons_files_and_of_tables_go_and_others_stay(
+    bucket: Bucket, keeping: Runner
+) -> None:
+    carl = customer("carl@x.com", SHARED)
+    deliver(bucket, "customer", "a.json", [customer(ANN, SHARED), carl])
+    deliver(bucket, "accelerometer", "a.json", [phone(ANN, 100), phone("carl@x.com", 300)])
+    deliver(bucket, "customer", "hers.json", customer(ANN, SHARED), EVE)
+    deliver(bucket, "step_trainer", "at her moment.json", device(100, SHARED), device(301, SHARED))
+    bucket.put("lake/notes.txt", f"call {ANN}".encode())
+    bucket.put("lake/notes.txt", b"")
+    stay = [
+        deliver(bucket, "customer", "others.json", EVE, [EVE, EVE]),
+        deliver(bucket, "customer", "no landing file.csv", EVE, []),
+        deliver(bucket, "step_trainer", "at his.json", device(300, SHARED), device(302, SHARED)),
+        "ledger.json",
+    ]
+    for content in (b"of another program", b"of another program, too"):
+        bucket.put("lake/ledger.json", content)
+    keeping.reconcile(False)
+    bucket.put(f"lake/customer/trusted/{FOLDER}/part-0.parquet", b"damaged")
+    keeping.reconcile(True)
+    before = old_in(bucket)
+    assert forget(keeping, "nobody@x.com") is None
+    assert old_in(bucket) == before
+    receipt = forgotten(keeping)
+    assert old_in(bucket) == sorted(stay)
+    assert receipt.old_versions >= len(before) - len(stay)
+
+
+def test_of_who_is_in_old_versions_alone_those_of_tables_go_that_follow_from_them(
+    bucket: Bucket, keeping: Runner
+) -> None:
+    for records in ([customer(ANN, ANNS_OWN), EVE], [EVE]):
+        key = deliver(bucket, "customer", "a.json", records)
+        keeping.reconcile(False)
+
+    def found(email: str) -> list[str]:
+        of = find(keeping.lake, keeping.engine, landed_now(keeping.lake), email)
+        assert not of.records
+        assert not of.rows
+        assert of.anything == bool(of.old_versions)
+        return sorted(file.key for file in of.old_versions)
+
+    assert found(ANN) == old_in(bucket)
+    assert found("nobody@x.com") == []
+    (of_landing,) = (
+        of
+        for of in bucket.client.list_object_versions(Bucket=bucket.name)["Versions"]
+        if of["Key"] == f"lake/{key}" and not of["IsLatest"]
+    )
+    bucket.client.delete_object(
+        Bucket=bucket.name, Key=of_landing["Key"], VersionId=of_landing["VersionId"]
+    )
+    tables = ("customer/landing_parquet", "customer/trusted")
+    assert found(ANN) == [f"{table}/{FOLDER}/part-0.parquet" for table in tables]
+    forgotten(keeping)
+    assert found(ANN) == []
+
+
+def test_nothing_is_changed_if_an_old_version_cannot_be_read(
+    bucket: Bucket, keeping: Runner
+) -> None:
+    key = deliver(bucket, "customer", "a.json.gz", [])
+    whole = gzip.compress(json.dumps(EVE).encode())
+    for content in (whole[:-9], whole):
+        bucket.put(f"lake/{key}", content)
+    before = old_in(bucket)
+    with pytest.raises(ErasureError, match=f"an old version of {key}: .* nothing was changed|"):
+        forget(keeping)
+    assert old_in(bucket) == before
+
+
+def test_an_old_version_that_stays_is_told(
+    bucket: Bucket, keeping: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = deliver(bucket, "customer", "hers.json", customer(ANN, ANNS_OWN), EVE)
+    monkeypatch.setattr(keeping.lake.storage, "remove_version", lambda file: None)
+    receipt = forget(keeping)
+    assert receipt
+    assert receipt.left[key] == "an old version"
 
 
 # What stops it.
@@ -753,9 +992,31 @@ def test_a_person_whose_erasure_was_interrupted_can_be_erased_with_another_in_be
     with pytest.raises(Killed):
         forget(town)
     storage.changes_to_live = None
+    (interrupted,) = receipts(town.lake, town.engine)
+    assert (interrupted.finished_at, interrupted.asked_by) == ("", "ticket 4711")
     forgotten(town, "carl@x.com")
     forgotten(town)
     assert left_in(town, [*ALL_OF_ANN, SHARED, "carl@x.com"]) == {}
+
+
+def test_what_their_device_measures_after_an_interruption_goes_when_the_erasure_goes_on(
+    town: Runner,
+) -> None:
+    """When it goes on, no table says any more whose the device is."""
+    found = find(town.lake, town.engine, landed_now(town.lake), ANN)
+    begin(town.lake, town.engine, found, "ticket", moment())
+    town.reconcile(False)
+    later = int((datetime.now().timestamp() + 3600) * 1000)
+    write(
+        town.lake,
+        "step_trainer/landing/ingestion_date=2023-08-10/later.json",
+        [Line(device(later, ANNS_OWN)), Line(device(later, SHARED))],
+    )
+    town.reconcile(False)
+    assert readings(town, ANNS_OWN) == [later]
+    forgotten(town)
+    assert left_in(town) == {}
+    assert readings(town, SHARED) == [300, 401, later]
 
 
 def test_pseudonyms_of_the_erased_are_not_those_on_the_list(town: Runner) -> None:

@@ -543,11 +543,16 @@ def test_a_pseudonym_in_which_a_short_name_occurs_by_chance_names_nobody(
 def test_of_records_that_tie_the_check_of_consent_takes_the_one_that_the_table_has(
     made: Made,
 ) -> None:
-    """Ann's records come in the other order than Bob's, so that neither order explains it."""
-    records = [(ANN, "s1"), (ANN, "s2"), (BOB, "t2"), (BOB, "t1")]
-    land(made.lake, "customer", SIXTH, *(customer(who, serial) for who, serial in records))
-    land(made.lake, "accelerometer", SIXTH, phone(ANN, 100), phone(BOB, 200))
-    land(made.lake, "step_trainer", SIXTH, *(device(100, serial) for _, serial in records))
+    """Ann's records come in the other order than Bob's, so that neither order explains it.
+
+    Of Dee's, one says less than the other.
+    """
+    records = [(ANN, "s1"), (ANN, "s2"), (BOB, "t2"), (BOB, "t1"), (DEE, "u1")]
+    less = customer(DEE, "u2", phone=None)
+    land(made.lake, "customer", SIXTH, *(customer(who, serial) for who, serial in records), less)
+    land(made.lake, "accelerometer", SIXTH, phone(ANN, 100), phone(BOB, 200), phone(DEE, 300))
+    serials = [*(serial for _, serial in records), "u2"]
+    land(made.lake, "step_trainer", SIXTH, *(device(100, serial) for serial in serials))
     made.read()
     for table in ("customers_curated", "step_trainer_trusted", "machine_learning_curated"):
         finding, _ = made.finds(table, "consent")

@@ -111,7 +111,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     os.chdir(ROOT)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else a module could stay changed
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # which puts the module back
     for name in _TAKES_LONG:
         import_module(name)
     print(f"{'module':<26}{'branches':>16}{'changes':>9}{'noticed':>9}{'explained':>11}{'not':>5}")

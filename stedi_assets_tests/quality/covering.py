@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import os
 import subprocess
 import sys
@@ -61,7 +62,12 @@ GROUPS = {
     ),
     "reconcile": Group(
         ("reconcile.py",),
-        ("test_checks.py", "test_jobs.py", "test_reconcile.py", "test_sensors.py"),
+        (
+            "test_reconcile.py",
+            "test_unread.py",
+            "privacy/test_erasure.py::"
+            "test_what_comes_again_is_kept_out_and_does_not_hold_its_date_back",
+        ),
     ),
     "privacy": Group(
         tuple(
@@ -118,14 +124,14 @@ class Covering:
         return sum(taken for _, taken in of_lines), sum(exits for exits, _ in of_lines)
 
     def tests(self, module: Path, line: int, seconds: float) -> list[str]:
-        """Tests that run the function that a line is in, or else the module; the quickest first.
+        """Tests that run what a line is for, as `lines_to_run` says; the quickest first.
 
         Args:
             module: its path.
             line: its number.
             seconds: how long they may take in all; the first may take longer.
         """
-        lines = lines_of_function(module.read_text(), line)
+        lines = lines_to_run(module.read_text(), line)
         names = {
             context.rpartition("|")[0]
             for number, contexts in self._contexts(module).items()
@@ -162,12 +168,30 @@ class Covering:
         }
 
 
-def lines_of_function(source: str, line: int) -> range:
-    """The lines of the innermost function around a line, without its head; else of the module."""
+def lines_to_run(source: str, line: int) -> set[int]:
+    """The lines of which tests may notice a change of a line: those of the innermost function
+    around it, without its head; of a constant, those of the functions that name it; else all."""
     found = range(1, len(source.splitlines()) + 1)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno:
-            body = range(node.body[0].lineno, node.end_lineno + 1)
-            if line in body and len(body) < len(found):
-                found = body
-    return found
+    functions = [
+        (node, range(node.body[0].lineno, node.end_lineno + 1))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.FunctionDef) and node.end_lineno
+    ]
+    for _, body in functions:
+        if line in body and len(body) < len(found):
+            found = body
+    if found.start > 1:
+        return {*found}
+    named = {
+        target.id
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and line in range(node.lineno, (node.end_lineno or 0) + 1)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    naming = (
+        body
+        for function, body in functions
+        if named & {of.id for of in ast.walk(function) if isinstance(of, ast.Name)}
+    )
+    return {*itertools.chain(*naming)} or {*found}

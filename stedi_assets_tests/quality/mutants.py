@@ -188,11 +188,13 @@ def is_noticed(tests: list[str]) -> bool:
             os._exit(code)
     until = time.monotonic() + PATIENCE
     ended, status = 0, 0
-    while not ended and time.monotonic() < until:
-        time.sleep(0.02)
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # also what the tests have started
+    try:
+        while not ended and time.monotonic() < until:
+            time.sleep(0.02)
+            ended, status = os.waitpid(pid, os.WNOHANG)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # also what the tests have started
     if not ended:
         os.waitpid(pid, 0)
         return True

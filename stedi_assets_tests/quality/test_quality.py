@@ -10,7 +10,7 @@ from cosmic_ray.mutating import mutate_code
 
 from stedi_assets_tests.quality import mutants as module_under_test
 from stedi_assets_tests.quality.__main__ import EXPLAINED, explained
-from stedi_assets_tests.quality.covering import GROUPS, PACKAGE, lines_of_function
+from stedi_assets_tests.quality.covering import GROUPS, PACKAGE, lines_to_run
 from stedi_assets_tests.quality.mutants import mutants
 from stedi_assets_tests.quality.operators import Methods, Sql
 
@@ -81,12 +81,13 @@ def test_a_change_after_which_it_is_no_python_is_none(
     assert list(mutants(module)) == []
 
 
-def test_tests_are_those_of_the_innermost_function() -> None:
-    source = "A = 1\ndef f():\n    def g():\n        return 1\n    return g\n"
-    assert [lines_of_function(source, line) for line in (1, 4, 5)] == [
-        range(1, 6),
-        range(4, 5),
-        range(3, 6),
+def test_tests_are_those_of_the_innermost_function_or_of_what_names_a_constant() -> None:
+    source = "A = 1\nB = 2\ndef f():\n    def g():\n        return 1\n    return B\n"
+    assert [lines_to_run(source, line) for line in (1, 2, 5, 6)] == [
+        {1, 2, 3, 4, 5, 6},
+        {4, 5, 6},
+        {5},
+        {4, 5, 6},
     ]
 
 
