@@ -62,13 +62,13 @@ def kept_out(lake: Lake, engine: DuckDBEngine) -> str:
         "SELECT file_name, decode(value) AS key_id "
         f"FROM parquet_kv_metadata({parts}) WHERE decode(key) = '{KEY}'",
     )
-    others = engine.connection.execute(
+    ((others,),) = engine.connection.execute(
         f"SELECT count(*) FROM {quoted('keys of kept out')} WHERE key_id <> $ours",
         {"ours": engine.key_id},
     ).fetchall()
-    if others[0][0]:
+    if others:
         raise OtherKeyError(
-            f"{others[0][0]:,} parts of the list of erased people, in "
+            f"{others:,} parts of the list of erased people, in "
             f"{lake.storage.uri(ERASURES)}, were made with another pseudonym key, so nobody can "
             "say whom to keep out. Set "
             "STEDI_PSEUDONYM_KEY to that key; or, if it has to change, remove the .parquet files "

@@ -1,10 +1,21 @@
 """Whom the list keeps out: rows by their subject and time, other texts by the words in them."""
 
+from datetime import date
+from pathlib import Path
+
 import duckdb
 import pytest
 
 from stedi_assets.engines.duckdb import DuckDBEngine
-from stedi_assets.privacy.suppression import hidden, is_erased, mentions_erased
+from stedi_assets.lake import Lake
+from stedi_assets.privacy.suppression import (
+    OtherKeyError,
+    count_kept_out,
+    hidden,
+    is_erased,
+    kept_out,
+    mentions_erased,
+)
 from stedi_assets.privacy.traces import Words
 from stedi_assets.tables import Source, landing_table
 
@@ -109,3 +120,46 @@ def test_records_of_an_email_are_theirs_in_any_case_and_with_blanks_around_it(
         f'SELECT "{name}" FROM people WHERE {is_erased(table, "people", "list")} ORDER BY ALL'
     ).fetchall()
     assert found == [(" ANN@x.com\t",), (ANN,)]
+
+
+def put_part(lake: Lake, name: str, key: str, *hashes: str) -> None:
+    """Put a part of the list, as an erasure does, beside a receipt."""
+    folder = lake.storage.root / "erasures"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text("{}")
+    with duckdb.connect() as connection:
+        connection.execute(
+            "COPY (SELECT unnest($hashes) AS hash, NULL::BIGINT AS until) TO $path "
+            "(FORMAT parquet, KV_METADATA {plan: 'another note', key: $key})",
+            {"hashes": hashes, "path": str(folder / f"{name}.parquet"), "key": key},
+        ).fetchall()
+
+
+def test_the_list_is_that_of_all_erasures_each_entry_once(lake: Lake, engine: DuckDBEngine) -> None:
+    assert kept_out(lake, engine) == ""
+    put_part(lake, "one", engine.key_id, "a", "b")
+    put_part(lake, "two", engine.key_id, "b", "c")
+    found = engine.connection.execute(f"FROM {kept_out(lake, engine)} ORDER BY hash").fetchall()
+    assert found == [("a", None), ("b", None), ("c", None)]
+
+
+def test_a_list_that_was_made_with_another_key_is_an_error(
+    lake: Lake, engine: DuckDBEngine
+) -> None:
+    put_part(lake, "one", engine.key_id, "a")
+    for number in (1, 2):
+        put_part(lake, f"other {number}", "another", "b")
+        with pytest.raises(OtherKeyError, match=f"^{number} parts of the list of erased people, "):
+            kept_out(lake, engine)
+
+
+def test_rejects_of_the_erased_are_counted_by_date(engine: DuckDBEngine, tmp_path: Path) -> None:
+    rejects: dict[date, Path] = {}
+    for day, reasons in enumerate((["erased", "erased", "no JSON"], ["no JSON"]), 1):
+        rejects[date(2023, 8, day)] = path = tmp_path / f"{day}.parquet"
+        engine.connection.execute(
+            "COPY (SELECT unnest($reasons) AS reason) TO $path (FORMAT parquet)",
+            {"reasons": reasons, "path": str(path)},
+        ).fetchall()
+    assert count_kept_out(engine, rejects) == {date(2023, 8, 1): 2, date(2023, 8, 2): 0}
+    assert count_kept_out(engine, {}) == {}

@@ -10,7 +10,7 @@ from cosmic_ray.mutating import mutate_code
 
 from stedi_assets_tests.quality import mutants as module_under_test
 from stedi_assets_tests.quality.__main__ import EXPLAINED, explained
-from stedi_assets_tests.quality.covering import GROUPS, PACKAGE, lines_to_run
+from stedi_assets_tests.quality.covering import GROUPS, PACKAGE, lines_to_run, node_id
 from stedi_assets_tests.quality.mutants import mutants
 from stedi_assets_tests.quality.operators import Methods, Sql
 
@@ -89,6 +89,11 @@ def test_tests_are_those_of_the_innermost_function_or_of_what_names_a_constant()
         {5},
         {4, 5, 6},
     ]
+
+
+def test_tests_of_a_class_are_known_by_it() -> None:
+    assert node_id("tests.privacy.test_a", "test_b[x.y]") == "tests/privacy/test_a.py::test_b[x.y]"
+    assert node_id("tests.test_a.TestB", "test_c") == "tests/test_a.py::TestB::test_c"
 
 
 def test_the_modules_are_there() -> None:
