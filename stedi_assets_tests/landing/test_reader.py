@@ -125,6 +125,20 @@ def read_by_record(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.fixture
+def looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the files that were looked at by themselves."""
+    keys: list[str] = []
+
+    def spy(self: reader._DayReader, file: reader._File) -> int:
+        keys.append(file.key)
+        return read_alone(self, file)
+
+    read_alone = reader._DayReader._read_alone
+    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
+    return keys
+
+
 def pretty(*texts: str) -> str:
     return json.dumps([json.loads(text) for text in texts], indent=2)
 
@@ -1199,21 +1213,14 @@ def test_no_query_reads_more_files_than_duckdb_reads_well_at_once(
 
 
 def test_where_many_files_are_not_plain_small_ones_are_not_looked_at_by_themselves(
-    day: Day, monkeypatch: pytest.MonkeyPatch
+    day: Day, looked_at_alone: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With as few as two instead of twenty, and 60 bytes instead of a megabyte."""
-    alone: list[str] = []
-
-    def spy(self: reader._DayReader, file: reader._File) -> int:
-        alone.append(file.key)
-        return read_alone(self, file)
-
-    read_alone = reader._DayReader._read_alone
-    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
     monkeypatch.setattr(reader, "_FEW", 2)
     monkeypatch.setattr(reader, "_SMALL", 60)
     files: dict[str, Content] = {f"{number}.json": "oops\n5\n" for number in range(4)}
-    files |= {"4.json": b"\xff" + b" " * 52, "5.json": "5\n" + " " * 5, "6.json": b" " * 60 + b"7"}
+    files |= {"4.json": b"\xff" + b" " * 52, "5.json": "5\n" + " " * 5}
+    files |= {"6.json": b" " * 60 + b"7", "7.json": b"8\n" + b" " * 58}
     rows, rejects = day.read(files)
     assert rows == []
     assert sorted((file, line, record) for file, line, _, record in rejects if line) == [
@@ -1224,29 +1231,22 @@ def test_where_many_files_are_not_plain_small_ones_are_not_looked_at_by_themselv
         ),
         ("5.json", 1, "5"),
         ("6.json", 1, "7"),
+        ("7.json", 1, "8"),
     ]
     assert [(file, why) for file, line, why, _ in rejects if not line] == [
         ("4.json", "the file is not UTF-8 text")
     ]
-    assert alone == ["0.json", "1.json", "6.json"]
-    assert day.notes(files, "")[0]["records"] == "11"
+    assert looked_at_alone == ["0.json", "1.json", "6.json"]
+    assert day.notes(files, "")[0]["records"] == "12"
 
 
 def test_a_file_that_is_not_plain_is_found_among_others_that_are_not_looked_at_again(
-    day: Day, monkeypatch: pytest.MonkeyPatch
+    day: Day, looked_at_alone: list[str]
 ) -> None:
-    alone: list[str] = []
-
-    def spy(self: reader._DayReader, file: reader._File) -> int:
-        alone.append(file.key)
-        return read_alone(self, file)
-
-    read_alone = reader._DayReader._read_alone
-    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
     files: dict[str, Content] = {f"{number}.json": LINES for number in range(9)}
     rows, _ = day.read(files | {"5.json": f"[{PHONE}]"})
     assert len(rows) == 17
-    assert alone == ["5.json"]
+    assert looked_at_alone == ["5.json"]
 
 
 @pytest.mark.parametrize("name", ["a.json", "it's [a] *?.json"])
