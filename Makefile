@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
 
-.PHONY: run test test-all test-long test-spark test-s3 mutants lint dev bench lock audit sbom clean
+.PHONY: run test test-all test-long test-spark test-s3 coverage mutants lint dev bench lock audit sbom clean
 
 run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tables, the counts, the report
 	@case "$$STEDI_LAKE" in s3://*) ;; *) \
@@ -26,6 +26,9 @@ test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be 
 
 test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT
 	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto -m s3
+
+coverage: $(VENV)/installed  ## Whether the tests take the branches of what everything rests on
+	$(BIN)/python -m stedi_assets_tests.quality --branches
 
 mutants: $(VENV)/installed  ## Whether the tests notice changes of the code; hours
 	$(BIN)/python -m stedi_assets_tests.quality

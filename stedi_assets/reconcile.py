@@ -25,16 +25,18 @@ from stedi_assets.making import (
     Partition,
     Stamp,
     Upstream,
+    files_with_rows,
     landing_stamps,
     local_files,
     make,
     make_landing,
 )
 from stedi_assets.privacy.policies import Policy
-from stedi_assets.privacy.suppression import count_kept_out
+from stedi_assets.privacy.suppression import count_kept_out, is_kept_out, kept_out
 from stedi_assets.remembered import Remembered
 from stedi_assets.tables import (
     MOST_REJECTED,
+    PARTITION,
     TABLES,
     Source,
     Table,
@@ -248,7 +250,7 @@ def _examine(
 ) -> Found:
     examiner = _Examiner(lake, engine, landed, memory, everything, but, made_by_runs)
     for source in Source:
-        examiner.look_at_landing(source)
+        examiner.look_at_landing(source, for_erased=everything)
     for definition in DEFINITIONS[policy].values():
         examiner.look_at_derived(definition)
     return examiner.found
@@ -287,7 +289,8 @@ class _Examiner:
         damaged: both tables have to be of the same reading.
         """
         stamps = landing_stamps(self.engine, source, self.landed.by_date[source])
-        found = [self._partitions(of(source)) for of in (landing_table, rejects_table)]
+        tables = landing_table(source), rejects_table(source)
+        found = [self._partitions(table) for table in tables]
         left = set(self.landed.growing) - set().union(*(damaged for _, damaged in found))
         whys = []
         for whole, damaged in found:
@@ -299,9 +302,28 @@ class _Examiner:
             whys.append({day: reason for day, reason in why.items() if reason})
         return whys
 
-    def look_at_landing(self, source: Source) -> None:
+    def _held_in_spite_of_the_list(self, table: Table) -> set[date]:
+        """The dates of a table of landing that hold somebody whom erasures keep out.
+
+        It was made while the list was away, such as in a lake that is being restored.
+        """
+        if not (out := kept_out(self.lake, self.engine)):
+            return set()
+        partitions = self.found.partitions[table.name]
+        self.engine.create_view(table, files_with_rows(self.lake, partitions))
+        found = self.engine.connection.execute(
+            f"SELECT DISTINCT {PARTITION} FROM {table.name} "
+            f"WHERE {is_kept_out(table, table.name, out)}"
+        ).fetchall()
+        return {day for (day,) in found} - set(self.landed.growing)
+
+    def look_at_landing(self, source: Source, *, for_erased: bool = False) -> None:
         tables = landing_table(source), rejects_table(source)
         whys = self.why_landing(source)
+        if for_erased:
+            for day in set().union(*map(self._held_in_spite_of_the_list, tables)):
+                for why in whys:
+                    why.setdefault(day, "holds somebody who was erased")
         if days := sorted({day for why in whys for day in why}):
             self._makes()
             made = make_landing(self.lake, self.engine, source, days, self.landed.by_date[source])
@@ -316,11 +338,11 @@ class _Examiner:
             for day in rows.keys() & rejected.keys()
             if _too_many(rejected[day].content.rows, rows[day].content.rows)
         }
-        kept_out = count_kept_out(self.engine, local_files(self.lake, bad))
+        erased = count_kept_out(self.engine, local_files(self.lake, bad))
         self.held_back[tables[0].name] = {
             day
             for day, of in bad.items()
-            if _too_many(of.content.rows - kept_out[day], rows[day].content.rows)
+            if _too_many(of.content.rows - erased[day], rows[day].content.rows)
         }
 
     def look_at_derived(self, definition: Definition) -> None:

@@ -218,12 +218,13 @@ def pseudonym_key(lake: Lake) -> str:
     Instead, `STEDI_PSEUDONYM_KEY_SECRET` may name the secret of AWS Secrets Manager that holds it.
 
     Raises:
-        ValueError: the lake is on S3, and the key is not set; or its secret cannot be read.
+        ValueError: the lake is on S3, and the key is not set; its secret cannot be read; or it is
+            blank.
     """
     if key := os.environ.get("STEDI_PSEUDONYM_KEY"):
-        return key
+        return _not_blank(key, "STEDI_PSEUDONYM_KEY")
     if secret := os.environ.get("STEDI_PSEUDONYM_KEY_SECRET"):
-        return _secret(secret)
+        return _not_blank(_secret(secret), f"STEDI_PSEUDONYM_KEY_SECRET is {secret!r}, which")
     if isinstance(lake.storage, LocalStorage):
         return local_key(lake.storage.root)
     raise ValueError(
@@ -231,6 +232,12 @@ def pseudonym_key(lake: Lake) -> str:
         f"everybody another pseudonym. It is not kept in {lake.storage.uri()}: whoever reads the "
         "tables there could tell by it whose rows they are."
     )
+
+
+def _not_blank(key: str, what: str) -> str:
+    if key.strip():
+        return key
+    raise ValueError(f"{what} is blank: without a key anybody can make everybody's pseudonym")
 
 
 def _secret(name: str) -> str:

@@ -399,16 +399,21 @@ def frozen_rows(lake: Lake, snapshot: Snapshot, split: str | None) -> str:
     table = TABLES[snapshot.table]
     days = sorted(map(date.fromisoformat, snapshot.partitions[table.name]))
     files = fetched(lake, table, days[0], days[-1])
-    listed = f"read_parquet({file_list(_files(lake, snapshot.name).values())})"
+    (file,) = _files(lake, snapshot.name).values()
     wanted = f" AND split = {text(split)}" if split else ""
     # Of rows that are equal in every column there are no more than there were.
     return (
         f"SELECT rows.*, listed.split FROM ({rows_of_files(table, files)}) AS rows "
-        f"JOIN (SELECT row, split, count(*) AS times FROM {listed} "
+        f"JOIN (SELECT row, split, count(*) AS times FROM {_rows_of(file)} "
         f"WHERE row IS NOT NULL{wanted} GROUP BY ALL) AS listed "
         f"ON {_hash_of_row(table)} = listed.row "
         "QUALIFY row_number() OVER (PARTITION BY listed.row) <= listed.times"
     )
+
+
+def _rows_of(file: Path) -> str:
+    """SQL for the rows of a training set's file, whatever the folders are called that it is in."""
+    return f"read_parquet({file_list([file])}, hive_partitioning = false)"
 
 
 def subject_id(engine: DuckDBEngine, email: str) -> str:
@@ -429,8 +434,10 @@ def held(lake: Lake, connection: duckdb.DuckDBPyConnection, subject_id: str) -> 
     """
     found = {}
     for name, path in _files(lake).items():
+        if not _read(connection, {name: path}):
+            continue  # somebody else's file
         for (split,) in connection.execute(
-            f"SELECT split FROM read_parquet({file_list([path])}) WHERE person = {_HASH}($who)",
+            f"SELECT split FROM {_rows_of(path)} WHERE person = {_HASH}($who)",
             {"who": subject_id},
         ).fetchall():
             found[name] = split

@@ -425,6 +425,22 @@ def test_views_show_what_the_dates_may_need_and_no_more(
 
 
 @pytest.mark.parametrize("name", REFERENCE)
+def test_who_binds_users_is_asked_for_readings_that_only_say_who_has_some(
+    made: Lake, over_made: DuckDBEngine, name: str
+) -> None:
+    asked: list[tuple[str, list[date]]] = []
+    read = upstream_in(made, over_made, name)
+    Upstream(
+        made,
+        over_made,
+        read.definition,
+        read.tables,
+        lambda table, partitions: asked.append((table.name, list(partitions))),
+    ).bind([EIGHTH])
+    assert asked == ([(PHONES, [FIFTH, SIXTH, SEVENTH, EIGHTH])] if name == CURATED else [])
+
+
+@pytest.mark.parametrize("name", REFERENCE)
 def test_made_again_a_partition_holds_what_it_held_and_notes_what_it_noted(
     made: Lake, over_made: DuckDBEngine, name: str
 ) -> None:
@@ -482,6 +498,56 @@ def test_dates_that_are_made_alone_or_in_portions_are_those_that_are_made_at_onc
     assert {day: of.stamp for day, of in over_made.noted(found.files).items()} == {
         day: of.stamp for day, of in over_made.noted(at_once.files).items()
     }
+
+
+def with_sizes(engine: DuckDBEngine, *sizes: int) -> Upstream:
+    """Devices' readings of so many rows, from the fifth on, each date at other moments."""
+    upstream = upstream_of(engine)
+    of_devices = {
+        date(2023, 8, 5 + number): partition(100 * number, 100 * number + 9, rows)
+        for number, rows in enumerate(sizes)
+    }
+    tables = {**upstream.tables, DEVICES: of_devices}
+    return Upstream(NOWHERE, engine, upstream.definition, tables)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "portions"),
+    [
+        ([2, 2, 3, 1, 1], [[5, 6], [7, 8], [9]]),
+        ([2, 3, 2, 3], [[5], [6], [7], [8]]),
+        ([9, 1, 9], [[5], [6], [7]]),
+        ([], []),
+    ],
+)
+def test_a_portion_is_of_no_more_rows_than_can_be_computed_at_once_or_of_one_date(
+    engine: DuckDBEngine,
+    monkeypatch: pytest.MonkeyPatch,
+    sizes: list[int],
+    portions: list[list[int]],
+) -> None:
+    monkeypatch.setattr(making, "_PORTION", 4)
+    upstream = with_sizes(engine, *sizes)
+    found = making._portions(upstream, set(upstream.dates()))
+    assert [[day.day for day in portion] for portion in found] == portions
+
+
+def test_a_date_is_made_by_itself_if_two_of_its_size_are_no_more_than_a_portion(
+    engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "_PORTION", 20)
+    upstream = with_sizes(engine, 10, 11)
+    assert making._alone(upstream, upstream.dates()) == {FIFTH}
+
+
+def test_a_date_is_not_made_by_itself_if_readings_of_either_kind_meet_earlier_ones(
+    engine: DuckDBEngine,
+) -> None:
+    one: dict[date, Range] = {EIGHTH: (5, 5)}
+    both: dict[date, Range] = {FIFTH: (0, 9), EIGHTH: (5, 5)}
+    for upstream in (upstream_of(engine, both, one), upstream_of(engine, one, both)):
+        assert making._alone(upstream, [FIFTH, EIGHTH]) == {FIFTH}
+    assert making._alone(upstream_of(engine, one, one), [EIGHTH]) == {EIGHTH}
 
 
 def test_of_a_restated_table_the_other_partitions_that_change_are_made_too(

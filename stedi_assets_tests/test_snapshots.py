@@ -8,6 +8,7 @@ from io import BytesIO
 from itertools import combinations
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
@@ -518,6 +519,30 @@ def test_the_command_line_tells_which_snapshots_held_a_person_and_which_did_not(
     assert told == "No snapshot held the person.\n"
     shown = invoke("forget", "ann@x.com", "--dry-run").stdout.splitlines()
     assert shown[-1] == "Models know the person that were trained on: walks"
+
+
+def test_somebody_else_s_file_beside_snapshots_keeps_nobody_from_being_found_and_erased(
+    lake: Lake, lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lakehouse.snapshot("walks")
+    content = BytesIO()
+    pq.write_table(pa.table({"notes": ["a table that a data scientist kept there"]}), content)
+    put(root_of(lake) / "snapshots/notes.parquet", content.getvalue())
+    assert held(lake, "ann@x.com").keys() == {"walks"}
+    monkeypatch.setenv("STEDI_LAKE", str(root_of(lake)))
+    shown = invoke("forget", "ann@x.com", "--dry-run").stdout.splitlines()
+    assert shown[-1] == "Models know the person that were trained on: walks"
+
+
+@pytest.mark.parametrize("folder", ["row=1", f"person={2**64 - 1}", "split=test"])
+def test_a_snapshot_is_read_from_its_file_whatever_the_folders_of_the_lake_are_called(
+    walked: Lake, lakes: AnyPath, folder: str
+) -> None:
+    there = twin(walked, lakes / folder)
+    lakehouse = Lakehouse(str(root_of(there)))
+    rows = lakehouse.snapshot("walks").rows
+    assert held(there, "ann@x.com").keys() == {"walks"}
+    assert frozen(lakehouse).total() == rows
 
 
 def test_who_holds_the_device_of_a_row_is_told_to_be_in_it(

@@ -46,7 +46,7 @@ REVIEWED = {
     "landing/on_spark.py": {"kept_out", "of_day", "view", "which"},  # names of its own views
     "landing/reader.py": {  # of columns of the registry, by `_typed` and `_values`
         *("cast", "is_whole", "name", "raw", "raw[column.name]", "self._columns", "sign", "text"),
-        *("form", "more", "options", "threads"),  # constants and a number
+        *("form", "more", "threads"),  # constants and a number
     },
     "privacy/erasure.py": {"columns"},  # a constant
     "privacy/rules.py": {"rows", "value", "who.get(column, column)", "without"},  # of the registry

@@ -12,6 +12,7 @@ from stedi_assets.lake.lake import (
 from stedi_assets.lake.storage import (
     LINK,
     LINK_TO_FOLDER,
+    TOO_DEEP,
     LocalStorage,
     Storage,
     StorageError,
@@ -26,6 +27,7 @@ __all__ = [
     "RECONCILED",
     "REPORTS",
     "SNAPSHOTS",
+    "TOO_DEEP",
     "Lake",
     "LocalStorage",
     "Storage",

@@ -150,7 +150,10 @@ def open_lake(root: str, cache: Path = Path("~/.cache/stedi")) -> Lake:
         remedy = "Choose another path."
         if storage.folder.is_file():
             raise ValueError(f"{setting}, which is a file: set it to a folder.")
-    columns = {PARTITION, *(name for table in TABLES.values() for name in table.column_names)}
+    columns = {
+        *(PARTITION, "filename"),  # as DuckDB calls the file of a row
+        *(name for table in TABLES.values() for name in table.column_names),
+    }
     for folder in storage.folder.parts:
         if folder.partition("=")[0].lower() in columns and "=" in folder:
             raise ValueError(

@@ -5,7 +5,9 @@ What any storage does is `Storage`; the one on S3 is in `s3.py`. Knows nothing o
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import hashlib
 import logging
 import os
 import re
@@ -23,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _STAGING = "_staging"
 _WRITING = "_writing"
+_UNFINISHED = ".stedi-"
 _OTHERS = stat.S_IRWXO
 """The rights of those who are neither the owner nor of the group."""
 
@@ -32,6 +35,7 @@ _DELIVERED = re.compile(r"[^/]+/landing/")
 LINK = "a link"
 LINK_TO_FOLDER = "a link to a folder"
 LINK_TO_NOTHING = "a link to no file"
+TOO_DEEP = "a folder in so many others that the system opens nothing in it"
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -223,6 +227,8 @@ class LocalFolder:
 class LocalStorage(LocalFolder):
     """A folder on a local disk. What is staged lies on the same one: publishing is a rename.
 
+    Where a folder in it is a link to another disk, it is a rename there, of a copy.
+
     What is made here, other users of the machine can neither read nor write; the group can, if the
     system's mask lets it.
     """
@@ -242,20 +248,27 @@ class LocalStorage(LocalFolder):
 
     def list(self, prefix: str) -> Iterator[StoredFile]:
         """See `Storage`."""
-        with suppress(FileNotFoundError):
-            yield from self._below(os.path.join(self.root, prefix), prefix)  # noqa: PTH118
-
-    def _below(self, folder: str, key: str) -> Iterator[StoredFile]:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):  # removed since the folder was read
-                    below = f"{key}/{entry.name}" if key else entry.name
-                    if entry.is_symlink() and _DELIVERED.match(below):
-                        yield _stored(below, entry.stat(follow_symlinks=False), _leads_to(entry))
-                    elif entry.is_dir():
-                        yield from self._below(entry.path, below)
-                    else:
-                        yield _stored(below, entry.stat())
+        folders = [(os.path.join(self.root, prefix), prefix)]  # noqa: PTH118
+        while folders:  # no recursion, for who delivers can put a thousand into each other
+            folder, key = folders.pop()
+            try:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        with suppress(FileNotFoundError):  # removed since the folder was read
+                            below = f"{key}/{entry.name}" if key else entry.name
+                            if entry.is_symlink() and _DELIVERED.match(below):
+                                found = entry.stat(follow_symlinks=False)
+                                yield _stored(below, found, _leads_to(entry))
+                            elif entry.is_dir():
+                                folders.append((entry.path, below))
+                            else:
+                                yield _stored(below, entry.stat())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if error.errno != errno.ENAMETOOLONG or not _DELIVERED.match(key):
+                    raise
+                yield StoredFile(key, 0, _moment(0), "", odd=TOO_DEEP)
 
     def find(self, key: str) -> StoredFile | None:
         """See `Storage`."""
@@ -295,10 +308,13 @@ class LocalStorage(LocalFolder):
             with suppress(FileNotFoundError):
                 shutil.copymode(target, staged)
         write_through(staged)
-        if only_new:
-            target.hardlink_to(staged)
-        else:
-            staged.replace(target)
+        try:
+            _take_name(staged, target, only_new)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            with _beside(staged, target) as copy:
+                _take_name(copy, target, only_new)
         write_through(target.parent)
 
     def delivered(self, file: StoredFile) -> datetime:
@@ -329,6 +345,34 @@ class LocalStorage(LocalFolder):
         return self.root / key
 
 
+def _take_name(file: Path, name: Path, only_new: bool) -> None:
+    if only_new:
+        name.hardlink_to(file)
+    else:
+        file.replace(name)
+
+
+@contextmanager
+def _beside(file: Path, target: Path) -> Iterator[Path]:
+    """A copy on the disk of `target`, where its folder is a link to, or the root of, another one.
+
+    It always has the same name, so that whoever does again what was killed takes the copy's place.
+    """
+    name = hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]
+    copy = target.with_name(f"{_UNFINISHED}{name}")
+    copy.unlink(missing_ok=True)  # it may be anything, where others may write
+    try:
+        # Nobody else may read it before it has the rights of the file.
+        descriptor = os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with file.open("rb") as content, os.fdopen(descriptor, "wb") as out:
+            shutil.copyfileobj(content, out)
+        shutil.copystat(file, copy)
+        write_through(copy)
+        yield copy
+    finally:
+        copy.unlink(missing_ok=True)
+
+
 def _leads_to(link: os.DirEntry[str]) -> str:
     try:
         mode = link.stat().st_mode
@@ -343,10 +387,18 @@ def _stored(key: str, of: os.stat_result, odd: str = "") -> StoredFile:
     return StoredFile(
         key,
         of.st_size,
-        datetime.fromtimestamp(of.st_mtime, UTC),
+        _moment(of.st_mtime),
         f"{of.st_mtime_ns}-{of.st_ino}",
         odd=odd or _KINDS.get(stat.S_IFMT(of.st_mode), ""),
     )
+
+
+def _moment(seconds: float) -> datetime:
+    """A file's time; who delivers it can give it one that is in no calendar, as in year 33658."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError):
+        return (datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC)
 
 
 def make_folder(folder: Path) -> None:

@@ -128,8 +128,7 @@ def ingestion_date(file: StoredFile, delivered: Callable[[StoredFile], datetime]
             f"landing file {_shown(file)}: {in_path[0].lstrip('/')!r} is no date; "
             f"rename it to {PARTITION}=YYYY-MM-DD"
         )
-    stem = _EXTENSIONS.sub("", file.key.rsplit("/", 1)[-1])
-    if in_name := _MILLISECONDS.search(stem):
+    if in_name := _MILLISECONDS.search(_EXTENSIONS.sub("", file.key)):
         return datetime.fromtimestamp(int(in_name[0]) / 1000, UTC).date()
     return delivered(file).date()
 
@@ -146,7 +145,5 @@ def _shown(file: StoredFile) -> str:
 
 
 def _is_hidden(key: str) -> bool:
-    below_landing = key.split("/")[2:]
-    return any(name.startswith((".", "_")) for name in below_landing) or bool(
-        _UNFINISHED.search(below_landing[-1])
-    )
+    is_unfinished = _UNFINISHED.search(key) is not None
+    return is_unfinished or any(name.startswith((".", "_")) for name in key.split("/"))

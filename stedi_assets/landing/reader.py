@@ -128,10 +128,11 @@ def _together(days: Mapping[date, Day]) -> list[tuple[date, ...]]:
     for day, of in days.items():
         of_day = sum(path.stat().st_size for path in of.files.values())
         if not found or size + of_day > _LARGE:
-            found.append(())
-            size = 0
-        found[-1] += (day,)
-        size += of_day
+            found.append((day,))
+            size = of_day
+        else:
+            found[-1] += (day,)
+            size += of_day
     return found
 
 
@@ -230,7 +231,7 @@ class _DayReader:
         for some in _portions(files):
             self._verify_keys(some, self.keys)
             self.connection.execute(
-                f"INSERT INTO together {self.plain_rows(self.keys, file='filename')}",
+                f"INSERT INTO together {self.plain_rows(self.keys, with_file=True)}",
                 {"files": file_names(some)},
             )
 
@@ -295,7 +296,7 @@ class _DayReader:
         if len(files) > 1:  # halving finds the few files that are not plain
             return self._read(files[: len(files) // 2]) + self._read(files[len(files) // 2 :])
         self.not_plain += 1
-        return self._read_alone(files[0])
+        return self._read_alone(*files)
 
     def _read_small(self, files: Sequence[_File]) -> int:
         """Read files record by record, several with a query; of each all, or one reject."""
@@ -369,8 +370,8 @@ class _DayReader:
             return False
         if files:
             self.engine.create_view(self.table, files, self.connection)
-        found = self.connection.execute(
-            f"SELECT 1 FROM {name} WHERE {is_erased(self.table, name, self.kept_out)} LIMIT 1"
+        ((found,),) = self.connection.execute(
+            f"SELECT EXISTS (FROM {name} WHERE {is_erased(self.table, name, self.kept_out)})"
         ).fetchall()
         return bool(found)
 
@@ -393,25 +394,26 @@ class _DayReader:
             return None
         if any(len(keys) > 1 for _, keys in found):
             return None
-        return self.keys | {name: keys[0] for name, keys in found}
+        return self.keys | {name: key for name, (key,) in found}
 
-    def plain_rows(self, keys: Mapping[str, str], form: str = _LINES, file: str = "") -> str:
+    def plain_rows(
+        self, keys: Mapping[str, str], form: str = _LINES, *, with_file: bool = False
+    ) -> str:
         """SQL that reads `$files`, and fails where a record is not a good one.
 
         Args:
             keys: under which the columns are.
             form: of the files, as DuckDB has it.
-            file: the name of a further column, for the file of a row; none without it.
+            with_file: whether a further column, `filename`, says from which file a row is.
         """
         types = ", ".join(f"{quoted(key)}: 'JSON'" for key in keys.values())
-        more = f", {file}" if file else ""
-        options = f"filename = '{file}', " if file else ""
+        more = ", filename" if with_file else ""
         good = " AND ".join(f"({_is_good(column)})" for column in self.table.columns)
         return f"""
             SELECT {self._columns}{more}
             FROM (SELECT {self._values({n: quoted(k) for n, k in keys.items()})}{more}
                   FROM read_json($files, columns = {{{types}}}, format = '{form}',
-                                 {options}hive_partitioning = false))
+                                 hive_partitioning = false))
             WHERE CASE WHEN {good} THEN true ELSE error('not a good record') END
         """
 

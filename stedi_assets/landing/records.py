@@ -303,6 +303,8 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
     of_file = path.stat() if mode == "rb" else None
     if of_file and not stat.S_ISREG(of_file.st_mode):  # opening a pipe waits for its other end
         raise UnreadableFileError("it is no file but a pipe, a device or a folder")
+    if of_file and of_file.st_size > _UNPACKED and _has_holes(path, of_file.st_size):
+        raise UnreadableFileError("it has holes, of which nobody wrote anything")
     match path.suffix.lower():
         case ".gz":
             if of_file and not of_file.st_size:  # gzip.open would take it for a whole file
@@ -312,6 +314,12 @@ def _open(path: Path, mode: Literal["rb", "wb"] = "rb") -> IO[bytes]:
             return _limited(cast(IO[bytes], zstd.open(path, mode)), of_file)
         case _:
             return path.open(mode)
+
+
+def _has_holes(path: Path, size: int) -> bool:
+    """Whether parts of a file were left out: it can be of any size, and take no room."""
+    with path.open("rb") as stream:
+        return os.lseek(stream.fileno(), 0, os.SEEK_HOLE) < size
 
 
 def _limited(stream: IO[bytes], packed: os.stat_result | None) -> IO[bytes]:
@@ -400,7 +408,7 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
     cut_off = len(text) if is_whole_line else text.rfind("\n") + 1
     is_spread = _BARE_BRACKET.match(text, start) is not None
     is_well_formed = True
-    line_end = -1
+    line_end: int | None = None
     brackets: list[str] = []
     last = ""
     for token in _TOKEN.finditer(text, start):
@@ -409,10 +417,10 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
             return None
         inner = brackets[-1] if brackets else ""
         if kind == "\n":
-            line_end = token.start() if line_end < 0 else line_end
+            line_end = token.start() if line_end is None else line_end
         elif is_well_formed:
             is_well_formed = kind in _MAY_FOLLOW[inner + last]
-        if line_end >= 0 and (len(brackets) > _DEEPEST or not (is_well_formed or is_spread)):
+        if line_end is not None and (len(brackets) > _DEEPEST or not (is_well_formed or is_spread)):
             return line_end
         if kind in "{[":
             brackets.append(kind)
@@ -428,7 +436,7 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
             last = kind
         elif kind != "\n":
             last = "k" if inner == "{" and last in "{," else "v"
-    if line_end >= 0:
+    if line_end is not None:
         return line_end if is_whole else None
     return len(text) if is_whole and is_whole_line else None
 
@@ -436,4 +444,4 @@ def _end_of_record(text: str, start: int, is_whole: bool, is_whole_line: bool) -
 def _kind(token: str) -> str:
     if len(token) == 1 and token in '{}[],:"\n':
         return token
-    return "s" if token[0] == '"' else "w"
+    return "s" if token.startswith('"') else "w"

@@ -16,12 +16,15 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
+
 from stedi_assets.engines.duckdb import DuckDBEngine, file_names, normalised, quoted
 from stedi_assets.lake import (
     ERASURES,
     LINK,
     LINK_TO_FOLDER,
     RECONCILED,
+    TOO_DEEP,
     Lake,
     StoredFile,
 )
@@ -35,6 +38,7 @@ from stedi_assets.privacy.suppression import (
     KEY,
     hidden,
     is_erased,
+    is_kept_out,
     mentions_erased,
 )
 from stedi_assets.privacy.traces import Words, search
@@ -169,9 +173,9 @@ def _find(
     replaced: dict[str, tuple[StoredFile, Path]] = {}
     records: dict[str, int] = {}
     by_hand = {
-        file.key: "it is a link to a folder, and nobody looked at what is in there"
+        file.key: f"it is {file.odd}, and nobody looked at what is in there"
         for file in everything
-        if file.odd == LINK_TO_FOLDER
+        if file.odd in {LINK_TO_FOLDER, TOO_DEEP}
     }
     for source in Source:
         by_date = landed.by_date[source]
@@ -348,19 +352,31 @@ def finish(
 
 
 def receipts(lake: Lake, engine: DuckDBEngine) -> list[Receipt]:
-    """All erasures, the oldest first, those that were interrupted among them."""
+    """All erasures, the oldest first, those that were interrupted among them.
+
+    Raises:
+        ValueError: a file of them cannot be read.
+    """
     files = {file.key: file for file in lake.storage.list(ERASURES)}
     found: list[Receipt] = []
     for key in sorted(key for key in files if key.endswith(".parquet")):
         written = files.get(f"{key.removesuffix('.parquet')}.json")
-        if written:
-            found.append(Receipt(**json.loads(lake.storage.fetch(written).read_text())))
-        else:
-            notes = _notes(lake, engine, files[key])
-            plan = json.loads(notes[_PLAN])
-            found.append(
-                Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
-            )
+        try:
+            if written:
+                found.append(Receipt(**json.loads(lake.storage.fetch(written).read_bytes())))
+            else:
+                notes = _notes(lake, engine, files[key])
+                plan = json.loads(notes[_PLAN])
+                found.append(
+                    Receipt(person=notes["person"], finished_at="", old_versions=0, left={}, **plan)
+                )
+        except (duckdb.Error, KeyError, TypeError, ValueError) as error:
+            damaged = written.key if written else key
+            raise ValueError(
+                f"{lake.storage.uri(damaged)} is no receipt of an erasure, or is damaged: put it "
+                "back from a copy. Without one, remove a damaged .json, and forget the person "
+                "again, which writes it anew; a .parquet of somebody else is to be moved away."
+            ) from error
     return found
 
 
@@ -376,13 +392,40 @@ def _notes(lake: Lake, engine: DuckDBEngine, file: StoredFile) -> dict[str, str]
 def _list_theirs(lake: Lake, engine: DuckDBEngine, who: str, person: str, *, is_again: bool) -> str:
     """Make the list of what is theirs; returns the erasure of them that was interrupted.
 
-    The second time in one erasure, their devices and moments are those that were known before: the
-    records that say so are kept out already.
+    The second time in one erasure, their devices and moments are also those that were known before.
     """
+    execute = engine.connection.execute
+    for known in ("devices", "moments"):
+        if is_again:
+            execute(f"CREATE OR REPLACE TEMP TABLE known_{known} AS FROM {known}")
     pending = _list_earlier(lake, engine, person)
-    if not is_again:
-        _list_devices_and_moments(engine, who, is_pending=bool(pending))
-    engine.connection.execute(
+    execute(
+        "CREATE OR REPLACE TEMP TABLE devices AS "
+        f"SELECT serialnumber, bool_and({normalised('email')} = $who) AS alone "
+        "FROM customer_landing GROUP BY serialnumber "
+        f"HAVING bool_or({normalised('email')} = $who)",
+        {"who": who},
+    )
+    if pending and not is_again:  # customer records that say so may be kept out already
+        execute(
+            "INSERT INTO devices SELECT DISTINCT serialnumber, serialnumber NOT IN "
+            "(SELECT serialnumber FROM customer_landing) FROM step_trainer_landing "
+            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier) "
+            "AND serialnumber NOT IN (SELECT serialnumber FROM devices)"
+        )
+    execute(
+        "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT timestamp AS moment "
+        "FROM accelerometer_landing WHERE user IN (SELECT u FROM (SELECT DISTINCT user AS u "
+        f"FROM accelerometer_landing) WHERE {normalised('u')} = $who)",
+        {"who": who},
+    )
+    if is_again:
+        execute(
+            "INSERT INTO devices FROM known_devices "
+            "WHERE serialnumber NOT IN (SELECT serialnumber FROM devices)"
+        )
+        execute("INSERT INTO moments FROM known_moments WHERE moment NOT IN (FROM moments)")
+    execute(
         f"""
         CREATE OR REPLACE TABLE {quoted(_LIST)} AS
         SELECT $person AS hash, NULL::BIGINT AS until
@@ -402,31 +445,6 @@ def _list_theirs(lake: Lake, engine: DuckDBEngine, who: str, person: str, *, is_
     return pending
 
 
-def _list_devices_and_moments(engine: DuckDBEngine, who: str, *, is_pending: bool) -> None:
-    """Make the tables of their devices, and of the milliseconds of their phone readings."""
-    execute = engine.connection.execute
-    execute(
-        "CREATE OR REPLACE TEMP TABLE devices AS "
-        f"SELECT serialnumber, bool_and({normalised('email')} = $who) AS alone "
-        "FROM customer_landing GROUP BY serialnumber "
-        f"HAVING bool_or({normalised('email')} = $who)",
-        {"who": who},
-    )
-    if is_pending:  # customer records that say so may be kept out already
-        execute(
-            "INSERT INTO devices SELECT DISTINCT serialnumber, serialnumber NOT IN "
-            "(SELECT serialnumber FROM customer_landing) FROM step_trainer_landing "
-            f"WHERE {hidden('device', 'serialnumber')} IN (SELECT hash FROM earlier) "
-            "AND serialnumber NOT IN (SELECT serialnumber FROM devices)"
-        )
-    execute(
-        "CREATE OR REPLACE TEMP TABLE moments AS SELECT DISTINCT timestamp AS moment "
-        "FROM accelerometer_landing WHERE user IN (SELECT u FROM (SELECT DISTINCT user AS u "
-        f"FROM accelerometer_landing) WHERE {normalised('u')} = $who)",
-        {"who": who},
-    )
-
-
 def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:
     """Make the table of what earlier erasures of a person list; returns the interrupted one."""
     columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
@@ -438,7 +456,8 @@ def _list_earlier(lake: Lake, engine: DuckDBEngine, person: str) -> str:
         key, _, extension = file.key.rpartition(".")
         if extension == "parquet" and key.endswith(person[:16]):
             engine.connection.execute(
-                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} FROM read_parquet($file)",
+                f"INSERT INTO earlier SELECT {', '.join(COLUMNS)} "
+                "FROM read_parquet($file, hive_partitioning = false)",
                 {"file": file_names([lake.storage.fetch(file)])},
             )
             pending = pending if f"{key}.json" in ended else key
@@ -501,10 +520,8 @@ def _rows(lake: Lake, engine: DuckDBEngine, who: str) -> dict[str, int]:
 
 def _is_theirs(table: Table) -> str:
     """SQL for whether a row of a table is of the person."""
-    if "record" in table.column_names:
-        return mentions_erased("record", quoted(_LIST))
     if "subject_id" not in table.column_names:
-        return is_erased(table, table.name, quoted(_LIST))
+        return is_kept_out(table, table.name, quoted(_LIST))
     own = "subject_id = pseudonym($who)"
     if "sensorreadingtime" not in table.column_names:
         return own

@@ -23,7 +23,11 @@ def pseudonym(value: str) -> str:  # type: ignore[empty-body]
 
 
 def local_key(root: Path) -> str:
-    """The key of a local lake, made once, in a file that only its owner can read."""
+    """The key of a local lake, made once, in a file that only its owner can read.
+
+    Raises:
+        ValueError: the file is blank: what is made without a key anybody can make.
+    """
     path = root / KEY_FILE
     if not path.exists():
         with LocalFolder(root).staging() as folder:
@@ -34,4 +38,9 @@ def local_key(root: Path) -> str:
             with suppress(FileExistsError):  # another process was first; its key counts
                 path.hardlink_to(draft)
             write_through(root)
-    return path.read_text().strip()
+    if key := path.read_text().strip():
+        return key
+    raise ValueError(
+        f"{path}, which holds the key of pseudonyms, is blank. Put it back from a copy; only if "
+        "there is none, remove it, and everybody gets another pseudonym."
+    )

@@ -142,6 +142,19 @@ def mentions_erased(text: str, kept_out: str) -> str:
     return f"({is_one})"
 
 
+def is_kept_out(table: Table, rows: str, kept_out: str) -> str:
+    """SQL for whether a row is of somebody on the list, and so should not be there.
+
+    Args:
+        table: whose columns the rows have; as for `is_erased`, or rejects.
+        rows: the name of the rows' table.
+        kept_out: the name of the list's table.
+    """
+    if "record" in table.column_names:
+        return mentions_erased("record", kept_out)
+    return is_erased(table, rows, kept_out)
+
+
 _WORDS = (
     r"""[^\s"'',:;<>()\[\]{}\\]+""",
     r"""[\pL\pN_.+-]+@[\pL\pN_-]+(?:\.[\pL\pN_-]+)*""",
@@ -154,10 +167,18 @@ looks like one, whatever stands around it."""
 
 def _unescaped(text: str) -> str:
     """SQL for a text without JSON's escapes."""
-    without = rf"regexp_replace({text}, '\\[^u]', ' ', 'g')"
-    code = "('0x' || substr(escape, 3))::INTEGER"
-    letter = f"CASE WHEN {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
+    without = rf"regexp_replace(replace({text}, '\/', '/'), '\\[^u]', ' ', 'g')"
+    code = "('0x' || substr(escape, 3, 4))::INTEGER"
+    half = "('0x' || substr(escape, 9, 4))::INTEGER"
+    letter = (
+        f"CASE WHEN length(escape) > 6 THEN chr(({code} - 55296) * 1024 + {half} - 56320 + 65536) "
+        f"WHEN {code} < 32 OR {code} BETWEEN 55296 AND 57343 THEN ' ' ELSE chr({code}) END"
+    )
     return (
-        rf"list_reduce(list_distinct(regexp_extract_all({without}, '\\u[0-9a-fA-F]{{4}}')), "
+        rf"list_reduce(list_distinct(regexp_extract_all({without}, '{_ESCAPE}')), "
         f"lambda plain, escape: replace(plain, escape, {letter}), {without})"
     )
+
+
+_ESCAPE = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\u[0-9a-fA-F]{4}"
+"""Of a letter: its two halves, or all of it."""

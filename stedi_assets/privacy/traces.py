@@ -89,7 +89,15 @@ class Words:
 
 
 def _unescaped(text: str) -> str:
-    return _ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)
+    plain = _ESCAPE.sub(_letter, text)
+    # Of two halves of a letter one is made.
+    return plain.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _letter(escape: re.Match[str]) -> str:
+    if escape[1]:
+        return chr(int(escape[1], 16))
+    return "/" if escape[2] == "/" else " "
 
 
 def search(lake: Lake, engine: DuckDBEngine, words: Words, files: Iterable[StoredFile]) -> Traces:

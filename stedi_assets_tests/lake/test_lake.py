@@ -165,7 +165,8 @@ def test_a_lake_on_s3_is_opened_by_name_and_its_other_settings_are_those_of_boto
 
 
 @pytest.mark.parametrize(
-    "folder", ["x=1", "user=root", "TIMESTAMP=5", "ingestion_date=2020-01-01", "record="]
+    "folder",
+    ["x=1", "user=root", "TIMESTAMP=5", "ingestion_date=2020-01-01", "record=", "Filename=1"],
 )
 def test_a_lake_below_a_folder_that_reads_as_a_column_is_refused_with_what_to_do(
     tmp_path: Path, folder: str

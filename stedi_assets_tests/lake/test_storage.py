@@ -1,20 +1,32 @@
 """Storing whole files: what readers see while they are replaced, and what is left behind."""
 
+import errno
+import hashlib
 import os
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from stedi_assets.lake import LocalStorage, Storage, StorageError, StoredFile, open_lake
+from stedi_assets.lake import (
+    TOO_DEEP,
+    LocalStorage,
+    Storage,
+    StorageError,
+    StoredFile,
+    open_lake,
+)
 from stedi_assets.lake.storage import GoneError, locked
 from stedi_assets_tests.conftest import Bucket
 
@@ -52,6 +64,15 @@ for _ in range(30):
         found = int(counter.read_text())
         time.sleep(0.001)
         counter.write_text(str(found + 1))
+"""
+
+
+MAKE_FOLDERS = """
+import os, sys
+for _ in range(int(sys.argv[1])):
+    os.mkdir("d")
+    os.chdir("d")
+open("b.json", "w").close()
 """
 
 
@@ -220,10 +241,105 @@ def test_a_link_to_a_folder_elsewhere_is_listed_as_a_folder(
     assert [file.key for file in local.list("customer/landing")] == ["customer/landing/a.json"]
 
 
+@pytest.fixture
+def on_another_disk(local: LocalStorage) -> Iterator[Path]:
+    """The landing folder of customers: a link to a folder on another disk."""
+    other, root = Path("/dev/shm"), local.root.parent
+    if not other.is_dir() or other.stat().st_dev == root.stat().st_dev:
+        pytest.skip("there is no second disk")
+    with tempfile.TemporaryDirectory(dir=other) as folder:
+        (local.root / "customer").mkdir(parents=True)
+        (local.root / "customer" / "landing").symlink_to(folder)
+        yield Path(folder)
+
+
+def publish_landing(local: LocalStorage, delivered: datetime) -> None:
+    with local.staging() as folder:
+        (folder / "new").write_text("new")
+        local.publish(folder / "new", "customer/landing/a.json", delivered)
+
+
+def test_a_file_on_another_disk_is_replaced_as_others_are(
+    local: LocalStorage, on_another_disk: Path
+) -> None:
+    file, delivered = on_another_disk / "a.json", datetime(2023, 8, 6, 12, tzinfo=UTC)
+    file.write_text("old")
+    file.chmod(0o640)
+    publish_landing(local, delivered)
+    (found,) = local.list("customer/landing")
+    assert (found.key, found.modified) == ("customer/landing/a.json", delivered)
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("new", 0o640)
+
+
+def test_what_fails_on_another_disk_leaves_the_old_file_and_nothing_beside_it(
+    local: LocalStorage, on_another_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (on_another_disk / "a.json").write_text("old")
+    monkeypatch.setattr(shutil, "copyfileobj", full)
+    with pytest.raises(OSError, match="No space left"):
+        publish_landing(local, datetime(2023, 8, 6, tzinfo=UTC))
+    assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
+    assert (on_another_disk / "a.json").read_text() == "old"
+
+
+def test_a_link_where_a_file_on_another_disk_is_prepared_leads_to_nothing(
+    local: LocalStorage, on_another_disk: Path, tmp_path: Path
+) -> None:
+    others = tmp_path / "others"
+    others.write_text("not to be touched")
+    name = hashlib.sha256(b"a.json").hexdigest()[:16]
+    (on_another_disk / f".stedi-{name}").symlink_to(others)
+    publish_landing(local, datetime(2023, 8, 6, tzinfo=UTC))
+    assert others.read_text() == "not to be touched"
+    assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
+
+
 def test_a_link_to_nothing_is_not_listed(local: LocalStorage) -> None:
     (local.root / "customer").mkdir(parents=True)
     (local.root / "customer" / "gone.json").symlink_to("nowhere")
     assert list(local.list("customer")) == []
+
+
+@pytest.mark.parametrize("depth", [1_500, 3_000])
+def test_folders_in_each_other_by_thousands_keep_no_other_file_from_being_listed(
+    local: LocalStorage, depth: int
+) -> None:
+    landing = local.root / "customer" / "landing"
+    landing.mkdir(parents=True)
+    (landing / "a.json").write_text("{}")
+    # A process of its own, for only who goes from folder to folder comes so deep.
+    subprocess.run([sys.executable, "-c", MAKE_FOLDERS, str(depth)], cwd=landing, check=True)
+    try:
+        found = {file.key.replace("/d", ""): file.odd for file in local.list("customer/landing")}
+        assert found.pop("customer/landing/a.json") == ""
+        # What is so deep that no path leads there is told as what it is.
+        assert found in ({"customer/landing/b.json": ""}, {"customer/landing": TOO_DEEP})
+        assert (TOO_DEEP in found.values()) == (depth > 2_000)
+    finally:
+        subprocess.run(["rm", "-rf", landing], check=True)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(10**12, datetime.max), (-(10**12), datetime.min)])
+def test_a_file_of_a_time_that_is_in_no_calendar_is_listed(
+    seconds: int, shown: datetime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not every file system keeps such a time, so the system's answer is another one here.
+    (tmp_path / "a.json").write_text("{}")
+    real = (tmp_path / "a.json").stat()
+    moment = SimpleNamespace(
+        st_mode=real.st_mode,
+        st_size=2,
+        st_mtime=float(seconds),
+        st_mtime_ns=seconds * 10**9,
+        st_ino=1,
+    )
+    monkeypatch.setattr(Path, "stat", lambda _: moment)
+    file = LocalStorage(tmp_path).find("a.json")
+    assert file
+    assert file.modified == shown.replace(tzinfo=UTC)
 
 
 def test_publishing_the_same_bytes_again_makes_another_version(local: LocalStorage) -> None:

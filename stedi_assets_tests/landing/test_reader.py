@@ -4,7 +4,7 @@ import gzip
 import json
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from backports import zstd
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.landing import reader
-from stedi_assets.landing.reader import count_records, read_days, reading_sql
+from stedi_assets.landing.reader import (
+    count_records,
+    read_days,
+    reading_sql,
+    write_without_erased,
+)
+from stedi_assets.privacy.suppression import hidden
 from stedi_assets.resources import open_engine
 from stedi_assets.tables import Source, landing_table, rejects_table
 
@@ -117,6 +123,20 @@ def read_by_record(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     records = reader.records
     monkeypatch.setattr(reader, "records", spy)
     return names
+
+
+@pytest.fixture
+def looked_at_alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the files that were looked at by themselves."""
+    keys: list[str] = []
+
+    def spy(self: reader._DayReader, file: reader._File) -> int:
+        keys.append(file.key)
+        return read_alone(self, file)
+
+    read_alone = reader._DayReader._read_alone
+    monkeypatch.setattr(reader._DayReader, "_read_alone", spy)
+    return keys
 
 
 def pretty(*texts: str) -> str:
@@ -740,6 +760,29 @@ def test_what_came_before_the_damage_does_not_land(
     )
 
 
+def test_an_error_of_the_disk_in_the_middle_of_a_file_leaves_nothing_of_it(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path) -> Iterator[tuple[int, str]]:
+        yield from records(path)
+        raise OSError("the disk is gone")
+
+    records = reader.records
+    with monkeypatch.context() as patch:
+        patch.setattr(reader, "records", fail)
+        patch.setattr(reader, "BATCH", 1)
+        with pytest.raises(OSError, match="the disk is gone"):
+            day.read({"a.json": f"{PHONE}\noops\n"})
+    assert (
+        day.engine.connection.execute("FROM landed UNION ALL BY NAME FROM rejected").fetchall()
+        == []
+    )
+    assert day.read({"b.json": f"{PHONE_2}\noops\n"}) == (
+        [PHONE_ROW_2],
+        [("b.json", 2, "not valid JSON", "oops")],
+    )
+
+
 def test_in_a_day_with_one_bad_file_only_that_one_is_read_by_record(
     day: Day, read_by_record: list[str]
 ) -> None:
@@ -879,6 +922,78 @@ def test_the_query_that_is_told_is_the_one_that_reads_good_files(day: Day, sourc
     paths = [str(path) for path in day.write({"a.json": f"{text}\n"}).values()]
     query = reading_sql(day.engine, source)
     assert day.engine.connection.execute(query, {"files": paths}).fetchall() == [row]
+
+
+# --- People who were erased ------------------------------------------------------------------
+
+
+@pytest.fixture
+def erased(engine: DuckDBEngine) -> str:
+    """The name of a list on which is a@test.com alone."""
+    a = hidden("person", "'a@test.com'")
+    engine.connection.execute(
+        f"CREATE OR REPLACE TABLE erased AS SELECT {a} AS hash, NULL::BIGINT AS until"
+    )
+    return "erased"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (f"{PHONE_2}\n{PHONE}\n", 2),
+        (f"{PHONE_2}\n{PHONE.replace('a@', ' A@')}\n", 2),
+        (f"[{PHONE_2},{PHONE}]", 1),
+        (f"{PHONE_2},\n{PHONE},\n", 2),
+        (f"{PHONE_2}\n{without(PHONE, 'x')}\n", 2),
+        (f"{PHONE_2}\n{PHONE[:-9]}\n", 2),
+    ],
+    ids=["a line", "in other letters", "in an array", "by record", "a bad one", "a broken one"],
+)
+@pytest.mark.parametrize("dates", [1, 3])
+def test_a_record_of_somebody_erased_is_a_reject_that_shows_nothing_of_it(
+    day: Day, erased: str, content: str, line: int, dates: int
+) -> None:
+    """Alone, and with other dates, whose files are read together."""
+    days = {DATE: reader.Day(day.write({"a.json": content}), "")}
+    for number in range(1, dates):
+        files = day.write({f"{number}/b.json": f"{PHONE_2}\n"})
+        days[date(2023, 9, number)] = reader.Day(files, "")
+    rows, rejects = read_days(day.engine, Source.ACCELEROMETER, days, erased)
+    assert len(rows) == len(rejects) == dates
+    assert all(day._rows(path) == [PHONE_ROW_2] for path in rows.values())
+    assert day._rows(rejects[DATE]) == [("a.json", line, "erased", None)]
+    assert [of for of, path in rejects.items() if day._rows(path)] == [DATE]
+
+
+def test_rejects_of_others_are_shown_beside_somebody_erased(day: Day, erased: str) -> None:
+    files = day.write({"a.json": f"{PHONE}\noops\n{without(PHONE_2, 'x')}\n"})
+    _, rejects = read_days(day.engine, Source.ACCELEROMETER, {DATE: reader.Day(files, "")}, erased)
+    assert day._rows(rejects[DATE]) == [
+        ("a.json", 1, "erased", None),
+        ("a.json", 2, "not valid JSON", "oops"),
+        ("a.json", 3, "x is missing", without(PHONE_2, "x")),
+    ]
+
+
+def test_files_without_anybody_erased_take_the_fast_path_only(
+    day: Day, erased: str, read_by_record: list[str]
+) -> None:
+    for content in (f"{PHONE_2}\n", f"[{PHONE_2}]"):
+        files = day.write({"a.json": content})
+        rows, _ = read_days(day.engine, Source.ACCELEROMETER, {DATE: reader.Day(files, "")}, erased)
+        assert day._rows(rows[DATE]) == [PHONE_ROW_2]
+    assert read_by_record == []
+
+
+def test_a_file_is_written_again_without_the_records_of_somebody_erased(
+    day: Day, erased: str, tmp_path: Path
+) -> None:
+    (path,) = day.write({"a.json": f"{PHONE}\n{PHONE_2}\noops\n{PHONE[:-9]}\n5\n"}).values()
+    count = write_without_erased(
+        day.engine, Source.ACCELEROMETER, path, tmp_path / "b.json", erased
+    )
+    assert count == 2
+    assert (tmp_path / "b.json").read_text() == f"{PHONE_2}\noops\n5\n"
 
 
 # --- Names -----------------------------------------------------------------------------------
@@ -1031,6 +1146,107 @@ def test_an_error_that_quotes_half_a_character_is_an_error_like_others(day: Day)
 
 
 # Several days.
+
+
+def sized(folder: Path, *sizes: int) -> dict[date, reader.Day]:
+    """Dates from the first of January on, each with a file of so many bytes."""
+    days = {}
+    for number, size in enumerate(sizes, 1):
+        path = folder / f"{number}.json"
+        path.write_bytes(b" " * size)
+        days[date(2023, 1, number)] = reader.Day({path.name: path}, "")
+    return days
+
+
+def test_dates_are_read_together_until_they_are_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "_LARGE", 10)
+    together = reader._together(sized(tmp_path, 5, 5, 1, 20, 3, 7))
+    assert [[day.day for day in days] for days in together] == [[1, 2], [3], [4], [5, 6]]
+    assert reader._together({}) == []
+
+
+def test_of_dates_that_are_read_together_only_those_that_are_not_plain_are_read_again(
+    day: Day, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again: list[list[str]] = []
+
+    def spy(engine: DuckDBEngine, source: Source, files: Mapping[str, Path], kept_out: str) -> int:
+        again.append(list(files))
+        return read(engine, source, files, kept_out)
+
+    read = reader.read_into_tables
+    monkeypatch.setattr(reader, "read_into_tables", spy)
+    for bad in ("oops\n", b"\xff"):
+        days = {
+            date(2023, 8, 6): reader.Day(day.write({"good.json": f"{PHONE}\n"}), ""),
+            date(2023, 8, 7): reader.Day(day.write({"bad.json": bad}), ""),
+        }
+        rows, rejects = read_days(day.engine, Source.ACCELEROMETER, days)
+        assert [len(day._rows(path)) for path in rows.values()] == [1, 0]
+        assert [len(day._rows(path)) for path in rejects.values()] == [0, 1]
+    assert again == [["bad.json"], ["bad.json"]]
+
+
+@pytest.mark.parametrize("source", Source)
+@pytest.mark.parametrize("spoilt", [False, True])
+def test_no_query_reads_more_files_than_duckdb_reads_well_at_once(
+    day: Day, monkeypatch: pytest.MonkeyPatch, source: Source, spoilt: bool
+) -> None:
+    counts: list[int] = []
+
+    def spy(paths: Iterable[Path]) -> Any:
+        paths = list(paths)
+        counts.append(len(paths))
+        return names(paths)
+
+    names = reader.file_names
+    monkeypatch.setattr(reader, "file_names", spy)
+    monkeypatch.setattr(reader, "_AT_ONCE", 3)
+    line, row = GOOD[source]
+    files: dict[str, Content] = {f"{number}.json": f"{line}\n" for number in range(7)}
+    rows, rejects = day.read(files | ({"3.json": "oops\n"} if spoilt else {}), source)
+    assert rows == [row] * (6 if spoilt else 7)
+    assert len(rejects) == spoilt
+    assert max(counts) == 3
+
+
+def test_where_many_files_are_not_plain_small_ones_are_not_looked_at_by_themselves(
+    day: Day, looked_at_alone: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With as few as two instead of twenty, and 60 bytes instead of a megabyte."""
+    monkeypatch.setattr(reader, "_FEW", 2)
+    monkeypatch.setattr(reader, "_SMALL", 60)
+    files: dict[str, Content] = {f"{number}.json": "oops\n5\n" for number in range(4)}
+    files |= {"4.json": b"\xff" + b" " * 52, "5.json": "5\n" + " " * 5}
+    files |= {"6.json": b" " * 60 + b"7", "7.json": b"8\n" + b" " * 58}
+    rows, rejects = day.read(files)
+    assert rows == []
+    assert sorted((file, line, record) for file, line, _, record in rejects if line) == [
+        *(
+            (f"{number}.json", line, text)
+            for number in range(4)
+            for line, text in ((1, "oops"), (2, "5"))
+        ),
+        ("5.json", 1, "5"),
+        ("6.json", 1, "7"),
+        ("7.json", 1, "8"),
+    ]
+    assert [(file, why) for file, line, why, _ in rejects if not line] == [
+        ("4.json", "the file is not UTF-8 text")
+    ]
+    assert looked_at_alone == ["0.json", "1.json", "6.json"]
+    assert day.notes(files, "")[0]["records"] == "12"
+
+
+def test_a_file_that_is_not_plain_is_found_among_others_that_are_not_looked_at_again(
+    day: Day, looked_at_alone: list[str]
+) -> None:
+    files: dict[str, Content] = {f"{number}.json": LINES for number in range(9)}
+    rows, _ = day.read(files | {"5.json": f"[{PHONE}]"})
+    assert len(rows) == 17
+    assert looked_at_alone == ["5.json"]
 
 
 @pytest.mark.parametrize("name", ["a.json", "it's [a] *?.json"])

@@ -2,9 +2,10 @@
 
 import gzip
 import json
+import os
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from random import Random
@@ -18,6 +19,10 @@ from stedi_assets.landing import records as module
 from stedi_assets.landing.records import (
     EntangledRecordsError,
     UnreadableFileError,
+    chunks,
+    count_lines,
+    count_written_lines,
+    is_text,
     records,
     write_without,
 )
@@ -247,6 +252,96 @@ def test_a_line_may_be_longer_than_any_record_and_blanks_too(
     assert cut(tmp_path, content) == [*of_five * 20, (1, A)]
 
 
+def test_a_record_as_long_as_any_may_be_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LONGEST_RECORD", 64)
+    longest = '{"a": "' + "é" * 55 + '"}'
+    assert len(longest) == 64
+    assert cut(tmp_path, f"{A}\n{longest}\n[{longest},{A}]") == [
+        (1, A),
+        (2, longest),
+        (3, longest),
+        (3, A),
+    ]
+
+
+@pytest.mark.parametrize(("depth", "is_one"), [(30, True), (31, False)])
+def test_a_record_that_is_spread_over_lines_has_thirty_levels_at_most(
+    tmp_path: Path, depth: int, is_one: bool
+) -> None:
+    spread = '{"a":\n' * depth + "1" + "}" * depth
+    assert (cut(tmp_path, f"{spread}\n{A}\n") == [(1, spread), (depth + 2, A)]) == is_one
+
+
+@pytest.mark.parametrize(
+    ("content", "lines", "written"),
+    [
+        ("", 0, 0),
+        ("\n", 1, 0),
+        ("a", 1, 1),
+        ("ab\n", 1, 1),
+        ("abcdx\n", 1, 1),
+        ("abcdx\ny", 2, 2),
+        ("abc\nx", 2, 2),
+        ("\n \n\t\nab cd\n\n   ef", 6, 2),
+        ("     a\nb     \n     ", 3, 2),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz"])
+def test_lines_are_counted_and_those_with_anything_but_blanks(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    lines: int,
+    written: int,
+    name: str,
+) -> None:
+    """Also where they cross from one chunk, of four bytes, to the next."""
+    path = tmp_path / name
+    path.write_bytes(COMPRESS[".gz" if name.endswith(".gz") else ""](content.encode()))
+    for size in (4, 1 << 20):
+        monkeypatch.setattr(module, "_CACHED", size)
+        monkeypatch.setattr(module, "_CHUNK", size)
+        assert count_lines(path) == lines
+        assert count_written_lines(path) == (written, len(content))
+
+
+def test_a_file_may_decompress_to_as_much_as_the_limit_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNPACKED", 1000)
+    monkeypatch.setattr(module, "_RATIO", 0)
+    path = tmp_path / "a.json.gz"
+    path.write_bytes(gzip.compress(b" " * 1000))
+    assert count_lines(path) == 1
+    path.write_bytes(gzip.compress(b" " * 1001))
+    with pytest.raises(UnreadableFileError, match="decompresses to more than 1,000 bytes"):
+        count_lines(path)
+
+
+def test_a_nul_among_the_first_8000_bytes_says_that_a_file_is_binary(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableFileError, match="the file is binary, not text"):
+        cut(tmp_path, b"a" * 7999 + b"\0")
+    assert cut(tmp_path, b"a" * 8000 + b"\0") == [(1, "a" * 8000 + "\0")]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "batches"),
+    [
+        ([3, 3, 3, 3, 5, 5, 3, 3, 3, 3, 1], [[3, 3, 3, 3], [5, 5], [3, 3, 3, 3], [1]]),
+        ([5, 5, 5, 5, 9], [[5, 5], [5, 5], [9]]),
+        ([10, 11, 1], [[10], [11], [1]]),
+    ],
+)
+def test_a_batch_ends_when_it_is_of_so_many_letters(
+    monkeypatch: pytest.MonkeyPatch, lengths: list[int], batches: list[list[int]]
+) -> None:
+    monkeypatch.setattr(module, "_BATCH_LETTERS", 10)
+    found = module.batches([(1, "x" * length) for length in lengths], 100)
+    assert [[len(text) for _, text in batch] for batch in found] == batches
+
+
 def test_as_many_records_are_taken_together_as_are_wanted_and_fewer_long_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -353,6 +448,49 @@ def test_what_is_no_text_cannot_be_read(tmp_path: Path, content: bytes, reason: 
     with pytest.raises(UnreadableFileError) as error:
         cut(tmp_path, content)
     assert str(error.value) == reason
+
+
+@pytest.mark.parametrize("name", ["a.json", "readme.txt", "a.json.gz", "a.json.zst"])
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("é and \U0001f600".encode(), True),
+        (b"", True),
+        (b"a" * 9000 + b"\0", False),
+        ("é".encode("latin-1"), False),
+        (b"a" + "é".encode()[:1], False),
+    ],
+    ids=["letters", "nothing", "a NUL", "Latin-1", "half a character at its end"],
+)
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+def test_text_is_utf_8_without_a_nul_whatever_the_name_says(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    content: bytes,
+    expected: bool,
+    chunk: int,
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    path = tmp_path / name
+    path.write_bytes(COMPRESS[path.suffix if path.suffix in COMPRESS else ""](content))
+    assert is_text(path) == expected
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.json.gz", "a.json.zst"])
+def test_a_large_file_that_takes_no_room_is_not_read_to_its_end(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(f"{A}\n".encode()) if name.endswith(".gz") else A.encode())
+    os.truncate(path, 1 << 40)  # a terabyte, as gzip takes it of padding
+    reads: list[Callable[[Path], object]] = [
+        count_lines,
+        count_written_lines,
+        lambda file: list(chunks(file)),
+        lambda file: list(records(file)),
+    ]
+    for read in reads:
+        with pytest.raises(UnreadableFileError, match="it has holes, of which nobody wrote"):
+            read(path)
 
 
 def test_a_missing_file_is_no_unreadable_one(tmp_path: Path) -> None:
@@ -585,3 +723,30 @@ def test_a_broken_file_of_which_a_record_cannot_be_taken_without_changing_others
     assert [text for _, text in cut(tmp_path, content)] != ['{"a": 1,\n"c": 3}']
     with pytest.raises(EntangledRecordsError, match="would be read as other ones"):
         left_of(tmp_path, content, [text == '{"b": 2}' for _, text in cut(tmp_path, content)])
+
+
+@pytest.mark.parametrize(
+    ("content", "out", "left"),
+    [
+        (f", \n{A}\n{B}\n", [1], f", \n{A}\n"),
+        (f", \n{A}\n{B}\n", [0], f" \n{B}\n"),
+        (f"\n\n{A}\n{B}\n", [1], f"\n\n{A}\n"),
+        (f"{A}\n{B}\n\n\n{C}\n", [1], f"{A}\n\n\n{C}\n"),
+        (f"{A}\n\n{B}\n{C}", [1], f"{A}\n\n{C}"),
+        (f"{A}{B}\n", [1], f"{A}\n"),
+        (f"{A}{B}\n{C}\n", [0, 1], f"{C}\n"),
+        (f"{A}{B}\n{C}\n", [1], f"{A}\n{C}\n"),
+        (f"{A} {B}\n{C}\n", [1], f"{A} \n{C}\n"),
+        (f"{A}{B}{C}", [1], f"{A}\n{C}"),
+        (f"{A}{B}{C}", [2], f"{A}{B}"),
+        (f"[{A},\n{B}]", [0], f"[\n{B}]"),
+        (f"[{A},\n{B},\n{C}]", [1], f"[{A},\n{C}]"),
+        (f"[{A},{B},,\n{C}]", [1], f"[{A},,\n{C}]"),
+        (f"\ufeff{A}\n{B}\n", [0], f"\ufeff{B}\n"),
+    ],
+)
+def test_what_stands_between_the_others_is_left_but_for_a_comma_and_a_line_break(
+    tmp_path: Path, content: str, out: list[int], left: str
+) -> None:
+    count = len(cut(tmp_path, content))
+    assert left_of(tmp_path, content, [number in out for number in range(count)]) == left

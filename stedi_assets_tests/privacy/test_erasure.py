@@ -7,11 +7,14 @@ import bz2
 import gzip
 import json
 import os
-from collections.abc import Collection, Iterator
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +32,9 @@ from stedi_assets.privacy.erasure import (
     receipts,
 )
 from stedi_assets.privacy.suppression import OtherKeyError
+from stedi_assets.reconcile import Stale, examine
 from stedi_assets.resources import landed_now, open_engine
+from stedi_assets.tables import TABLES, Source, landing_table, rejects_table
 from stedi_assets_tests.conftest import Bucket
 from stedi_assets_tests.end_to_end.erasing import (
     ALL_OF_ANN,
@@ -151,6 +156,56 @@ def test_all_others_have_the_rows_of_a_lake_in_which_the_person_never_was(
     assert stored_rows(town.lake) == expected
 
 
+def test_a_list_that_is_put_back_after_the_files_keeps_out_whom_runs_had_let_in(
+    town: Runner, tmp_path: Path
+) -> None:
+    """Who restores a lake may begin with the landing files, and a sensor may be quicker."""
+    folder = town.lake.storage.folder
+    town_before = stored_rows(town.lake)
+    backup = tmp_path / "backup"
+    for source in Source:
+        shutil.copytree(folder / source / "landing", backup / source / "landing")
+    forgotten(town)
+    without_ann = stored_rows(town.lake)
+    shutil.move(folder / "erasures", backup / "erasures")
+    for source in Source:
+        shutil.copytree(
+            backup / source / "landing", folder / source / "landing", dirs_exist_ok=True
+        )
+    town.reconcile(False)
+    assert rows_of_ann(town)
+    town.end()
+    shutil.move(backup / "erasures", folder / "erasures")
+    assert "holds somebody who was erased" in {found.why for found in examined(town)}
+    town.reconcile(True)
+    assert examined(town) == []
+    assert rows_of_ann(town) == 0
+    found = stored_rows(town.lake)
+    assert {name: found[name] for name in TABLES if "rejects" not in name} == {
+        name: without_ann[name] for name in TABLES if "rejects" not in name
+    }
+    assert records_of(found) == records_of(town_before), "a record is in neither table"
+    forgotten(town)
+    assert left_in(town) == {}
+
+
+def records_of(stored: Mapping[str, Mapping[str, Counter[tuple[Any, ...]]]]) -> dict[Source, int]:
+    """How many records of each source there are, good and rejected."""
+    return {
+        source: sum(
+            rows.total()
+            for table in (landing_table(source), rejects_table(source))
+            for rows in stored[table.name].values()
+        )
+        for source in Source
+    }
+
+
+def examined(runner: Runner) -> list[Stale]:
+    """What is not right, all rows looked at."""
+    return examine(runner.lake, runner.engine, runner.policy, landed_now(runner.lake)).stale
+
+
 def test_the_receipt_says_how_many_records_and_rows_there_were(town: Runner) -> None:
     rows = {
         name: sum(of.total() for of in by_date.values())
@@ -167,6 +222,26 @@ def test_the_receipt_says_how_many_records_and_rows_there_were(town: Runner) -> 
     }
     assert receipt.rows == {name: count for name, count in gone.items() if count}
     assert ANN not in json.dumps(vars(receipt))
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"person": "ann"}'])
+def test_a_receipt_that_cannot_be_read_is_named(town: Runner, content: bytes) -> None:
+    forgotten(town)
+    (receipt,) = (town.lake.storage.folder / "erasures").glob("*.json")
+    receipt.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{receipt.name} is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
+    receipt.unlink()
+    forgotten(town)
+    assert [of.left for of in receipts(town.lake, town.engine)] == [{}]
+
+
+def test_a_parquet_file_of_somebody_else_among_receipts_is_named(town: Runner) -> None:
+    theirs = town.lake.storage.folder / "erasures" / "theirs.parquet"
+    theirs.parent.mkdir()
+    pq.write_table(pa.table({"a": [1]}), theirs)
+    with pytest.raises(ValueError, match=r"theirs\.parquet is no receipt of an erasure"):
+        receipts(town.lake, town.engine)
 
 
 @pytest.mark.parametrize("email", ["ANN@X.COM", "  Ann@x.com\t\n", ANN])

@@ -11,6 +11,7 @@ from threading import Barrier
 import ibis
 import pytest
 
+from stedi_assets import resources
 from stedi_assets.engines.duckdb import DuckDBEngine
 from stedi_assets.lake import Lake, open_lake
 from stedi_assets.privacy.pseudonyms import KEY_FILE, local_key, pseudonym
@@ -117,6 +118,26 @@ def test_the_key_of_the_environment_goes_before_the_lake_s_own(
         assert pseudonym_by(engine, "ann@stedi.com") == sha256(KEY + "ann@stedi.com")
     monkeypatch.setenv("STEDI_PSEUDONYM_KEY", "")
     assert pseudonym_key(lake) == local_key(lake.storage.root)
+
+
+def test_no_pseudonym_is_made_with_a_blank_key(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY", " \n")
+    with pytest.raises(ValueError, match="STEDI_PSEUDONYM_KEY is blank"):
+        pseudonym_key(lake)
+    monkeypatch.delenv("STEDI_PSEUDONYM_KEY")
+    monkeypatch.setenv("STEDI_PSEUDONYM_KEY_SECRET", "stedi")
+    monkeypatch.setattr(resources, "_secret", lambda _: "")
+    with pytest.raises(ValueError, match="'stedi', which is blank"):
+        pseudonym_key(lake)
+
+
+def test_a_key_s_file_that_was_emptied_is_not_taken_for_a_key(tmp_path: Path) -> None:
+    key = local_key(tmp_path)
+    (tmp_path / KEY_FILE).write_text("\n")
+    with pytest.raises(ValueError, match=r"is blank\. Put it back from a copy"):
+        local_key(tmp_path)
+    (tmp_path / KEY_FILE).write_text(key)
+    assert local_key(tmp_path) == key
 
 
 def test_a_lake_on_s3_has_no_key_of_its_own(

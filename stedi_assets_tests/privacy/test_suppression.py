@@ -16,6 +16,7 @@ from stedi_assets.privacy.suppression import (
     kept_out,
     mentions_erased,
 )
+from stedi_assets.privacy.traces import Words
 from stedi_assets.tables import Source, landing_table
 
 ANN = "ann@x.com"
@@ -71,6 +72,26 @@ def test_a_text_is_theirs_that_holds_their_email_or_their_own_device(
         {"text": text},
     ).fetchone()
     assert found == (False, is_theirs)
+
+
+@pytest.mark.parametrize(
+    ("email", "text"),
+    [
+        ("o/brien@x.com", r'{"email": "o\/Brien@x.com", "oops'),
+        ("\U0001f600@x.com", r'{"email": "\uD83D\ude00@x.com", "oops'),
+        ("a\U0001f600b\U0001f9b6/@x.com", r'{"email": "a\ud83d\ude00b\ud83e\uddb6\/@x.com", "oops'),
+    ],
+)
+def test_a_text_is_theirs_however_json_escapes_their_email(
+    connection: duckdb.DuckDBPyConnection, email: str, text: str
+) -> None:
+    assert Words([email]).are_in(text)
+    connection.execute(
+        f"CREATE TABLE one AS SELECT {hidden('person', '$email')} AS hash, NULL::BIGINT AS until",
+        {"email": email},
+    )
+    found = connection.execute(f"SELECT {mentions_erased('$text', 'one')}", {"text": text})
+    assert found.fetchall() == [(True,)]
 
 
 def test_readings_are_theirs_up_to_a_time_or_at_their_moments(

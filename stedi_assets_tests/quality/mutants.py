@@ -58,7 +58,12 @@ class Mutant:
     @property
     def name(self) -> str:
         """The change in words that stay the same when the module grows elsewhere."""
-        return f"{self.module.relative_to(PACKAGE)}: {self.before} => {self.after}"
+        return self.beginning + self.after
+
+    @property
+    def beginning(self) -> str:
+        """What all changes of the same lines have in common."""
+        return f"{self.module.relative_to(PACKAGE)}: {self.before} => "
 
 
 def mutants(module: Path) -> Iterator[Mutant]:
@@ -107,8 +112,8 @@ def _first_difference(lines: list[str], others: list[str]) -> int:
 
 def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
     """Where a change means nothing when code runs: docstrings, annotations, what a type checker
-    alone reads, decorators that add no more than speed or comparisons, and the `*` that asks for
-    names of arguments."""
+    alone reads, decorators that add no more than speed or comparisons, the `*` that asks for names
+    of arguments, and `strict=True` of `zip`, which asserts that what goes together is as long."""
     for node in ast.walk(ast.parse(source)):
         match node:
             case ast.FunctionDef() | ast.ClassDef():
@@ -132,6 +137,8 @@ def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
                 yield _whole(node)
             case ast.Expr(value=ast.Constant()):
                 yield _whole(node)
+            case ast.Call(func=ast.Name(id="zip"), keywords=[ast.keyword(value=value)]):
+                yield _whole(value)
 
 
 def _whole(node: ast.expr | ast.stmt | ast.arg) -> tuple[_Place, _Place]:
