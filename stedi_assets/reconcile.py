@@ -291,7 +291,7 @@ class _Examiner:
         stamps = landing_stamps(self.engine, source, self.landed.by_date[source])
         tables = landing_table(source), rejects_table(source)
         found = [self._partitions(table) for table in tables]
-        left = set(self.landed.growing) - set().union(*(damaged for _, damaged in found))
+        left = self._growing(source) - set().union(*(damaged for _, damaged in found))
         whys = []
         for whole, damaged in found:
             why = {
@@ -301,6 +301,9 @@ class _Examiner:
             }
             whys.append({day: reason for day, reason in why.items() if reason})
         return whys
+
+    def _growing(self, source: Source) -> set[date]:
+        return {day for of, day in self.landed.growing if of is source}
 
     def _held_in_spite_of_the_list(self, table: Table) -> set[date]:
         """The dates of a table of landing that hold somebody whom erasures keep out.
@@ -315,7 +318,7 @@ class _Examiner:
             f"SELECT DISTINCT {PARTITION} FROM {table.name} "
             f"WHERE {is_kept_out(table, table.name, out)}"
         ).fetchall()
-        return {day for (day,) in found} - set(self.landed.growing)
+        return {day for (day,) in found} - self._growing(table.source)
 
     def look_at_landing(self, source: Source, *, for_erased: bool = False) -> None:
         tables = landing_table(source), rejects_table(source)

@@ -110,10 +110,10 @@ def landing_files(
     """
     landed = landed_now(lake, SETTLED_AFTER)
     seen = Seen.read(context, lake)
-    now, growing = _states(landed), landed.growing
+    now = _states(landed, seen.states)
     changed = {
         day: sources
-        for day in sorted((now.keys() | seen.states.keys()) - growing.keys())
+        for day in sorted(now.keys() | seen.states.keys())
         for sources in [_changed(seen.states.get(day, {}), now.get(day, {}))]
         if sources and landed.first <= day <= landed.last
     }
@@ -122,16 +122,8 @@ def landing_files(
     if not changed:
         if landed.misplaced:
             raise MisplacedFilesError("\n".join(landed.misplaced))
-        return dg.SkipReason(_why_nothing(now, growing))
-    after = Seen(
-        {
-            day: state
-            for day in now.keys() | seen.states.keys()
-            for state in [(seen.states if day in growing else now).get(day)]
-            if state
-        },
-        seen.changes + 1,
-    )
+        return dg.SkipReason(_why_nothing(now, landed.growing))
+    after = Seen(now, seen.changes + 1)
     unread = _without_those_read(lake, landed, changed)
     return dg.SensorResult(
         run_requests=list(_requests(unread, after)),
@@ -140,11 +132,18 @@ def landing_files(
     )
 
 
-def _states(landed: Landed) -> States:
+def _states(landed: Landed, before: States) -> States:
+    """Of what may still be written to, the state is that of before."""
+    now = {
+        (source, day): fingerprint(files)[:16]
+        for source, by_date in landed.by_date.items()
+        for day, files in by_date.items()
+    }
+    now |= {(source, day): before.get(day, {}).get(source, "") for source, day in landed.growing}
     states: States = {}
-    for source, by_date in landed.by_date.items():
-        for day, files in by_date.items():
-            states.setdefault(day, {})[source] = fingerprint(files)[:16]
+    for (source, day), state in now.items():
+        if state:
+            states.setdefault(day, {})[source] = state
     return states
 
 
@@ -196,7 +195,7 @@ def _without_those_read(
     return {day: sources for day, sources in found.items() if sources}
 
 
-def _why_nothing(now: States, growing: Mapping[date, Sequence[StoredFile]]) -> str:
+def _why_nothing(now: States, growing: Mapping[tuple[Source, date], Sequence[StoredFile]]) -> str:
     if growing:
         file, *_ = next(iter(growing.values()))
         return (

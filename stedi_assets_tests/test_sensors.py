@@ -790,16 +790,34 @@ def test_a_file_that_grows_does_not_hold_up_other_dates(daemon: Daemon) -> None:
 
 
 @NEEDS_TIMES
-def test_a_date_waits_as_a_whole_for_a_file_that_grows(made: Daemon) -> None:
-    """So that a day's files, which come one after the other, are one run."""
-    landed(made.lake, "customer", "2023-08-07").unlink()
+def test_a_date_of_a_source_waits_as_a_whole_for_a_file_that_grows(made: Daemon) -> None:
+    """So that files of a day that come one after the other are one run."""
+    landed(made.lake, "accelerometer", "2023-08-07").unlink()
     growing = drop(made.lake, "accelerometer", "2023-08-07", phone("x@test.com", 1), name="2.json")
     leave_alone(growing, JUST_NOW)
     assert "may still be written to" in made.skips()
     leave_alone(growing)
     request = made.asked_for_one()
     assert dates(request) == ("2023-08-07", "2023-08-07")
-    assert names(request) == AFTER["customer"] | AFTER["accelerometer"]
+    assert names(request) == AFTER["accelerometer"]
+
+
+@NEEDS_TIMES
+def test_a_file_that_is_written_to_without_end_keeps_no_withdrawal_out(made: Daemon) -> None:
+    withdrawn = customer("ann@test.com", "s", updated=20, consent=None)
+    drop(made.lake, "customer", "2023-08-07", withdrawn, name="2.json")
+    growing = drop(made.lake, "accelerometer", "2023-08-07", phone("x@test.com", 1), name="2.json")
+    leave_alone(growing, JUST_NOW)
+    request = made.asked_for_one()
+    assert dates(request) == ("2023-08-07", "2023-08-07")
+    assert names(request) == AFTER["customer"]
+    assert made.run(request).success
+    leave_alone(growing, JUST_NOW)
+    assert made.run(made.asked_to_reconcile()).success
+    assert sum(counts_by_date(made.lake, "accelerometer_trusted").values()) == 0
+    assert counts_by_date(made.lake, "accelerometer_landing")["2023-08-07"] == 1, "not read yet"
+    leave_alone(growing)
+    assert names(made.asked_for_one()) == AFTER["accelerometer"]
 
 
 @NEEDS_TIMES

@@ -32,14 +32,16 @@ class Landed:
         last: the last partition, today's.
         by_date: the files of each source by ingestion date, those that have a partition.
         misplaced: for those that have none, what is wrong with them and what to do.
-        growing: for the dates that have to wait, the files that may still be written to.
+        growing: the files that may still be written to, for which their source's date has to wait.
+            Other sources do not wait for them: one file that is written to without end would keep
+            withdrawals of consent from being read.
     """
 
     first: date
     last: date
     by_date: Mapping[Source, Mapping[date, list[StoredFile]]]
     misplaced: Sequence[str]
-    growing: Mapping[date, Sequence[StoredFile]]
+    growing: Mapping[tuple[Source, date], Sequence[StoredFile]]
 
 
 def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> Landed:
@@ -69,13 +71,13 @@ def look(lake: Lake, first: date, now: datetime, settled_after: timedelta) -> La
         keys = [_shown(file) for file in files]
         named = ", ".join(keys[:5]) + (f" and {len(keys) - 5:,} more" if len(keys) > 5 else "")
         misplaced.append(f"{named}: the ingestion date {day} is {remedy}.")
-    growing: dict[date, list[StoredFile]] = defaultdict(list)
-    for by_date in found.values():
+    growing: dict[tuple[Source, date], list[StoredFile]] = defaultdict(list)
+    for source, by_date in found.items():
         for day, files in by_date.items():
             for file in files:
                 # Clocks of disk and machine may differ.
                 if abs(now - file.modified) < settled_after:
-                    growing[day].append(file)
+                    growing[source, day].append(file)
     return Landed(first, last, found, misplaced, growing)
 
 

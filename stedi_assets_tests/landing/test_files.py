@@ -361,9 +361,9 @@ def test_dates_with_a_file_of_just_now_are_growing_and_others_are_not(lake: Lake
             time = NOW.timestamp() - age
             os.utime(path, (time, time))
     found = look(lake, FIRST, NOW, timedelta(seconds=5))
-    assert {day.isoformat(): [of.key for of in files] for day, files in found.growing.items()} == {
-        "2023-08-04": ["customer/landing/ingestion_date=2023-08-04/4.json"],
-        "2023-08-06": ["customer/landing/ingestion_date=2023-08-06/-4.json"],
+    assert {of: [file.key for file in files] for of, files in found.growing.items()} == {
+        (Source.CUSTOMER, date(2023, 8, 4)): ["customer/landing/ingestion_date=2023-08-04/4.json"],
+        (Source.CUSTOMER, date(2023, 8, 6)): ["customer/landing/ingestion_date=2023-08-06/-4.json"],
     }
     assert len(found.by_date[Source.CUSTOMER]) == 4, "they are there all the same"
     assert look(lake, FIRST, NOW, AT_ONCE).growing == {}
