@@ -14,8 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
 from pathlib import Path
 from types import SimpleNamespace
+from typing import BinaryIO
 
 import pytest
 
@@ -283,6 +285,29 @@ def test_what_fails_on_another_disk_leaves_the_old_file_and_nothing_beside_it(
         publish_landing(local, datetime(2023, 8, 6, tzinfo=UTC))
     assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
     assert (on_another_disk / "a.json").read_text() == "old"
+
+
+def test_killed_while_it_copies_to_another_disk_leaves_nothing_once_it_is_done_again(
+    local: LocalStorage, on_another_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object, out: BinaryIO) -> None:
+        out.write(b"ne")
+        out.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    delivered = datetime(2023, 8, 6, tzinfo=UTC)
+    (on_another_disk / "a.json").write_text("old")
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", killed)
+        process = get_context("fork").Process(target=publish_landing, args=(local, delivered))
+        process.start()
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert len(list(on_another_disk.iterdir())) == 2
+    assert (on_another_disk / "a.json").read_text() == "old"
+    publish_landing(local, delivered)
+    assert [file.name for file in on_another_disk.iterdir()] == ["a.json"]
+    assert (on_another_disk / "a.json").read_text() == "new"
 
 
 def test_a_link_where_a_file_on_another_disk_is_prepared_leads_to_nothing(
