@@ -20,12 +20,15 @@ from importlib import import_module
 from pathlib import Path
 
 from stedi_assets_tests.quality.covering import GROUPS, KEPT, PACKAGE, ROOT, Covering
-from stedi_assets_tests.quality.mutants import Mutant, changed, is_noticed, mutants
+from stedi_assets_tests.quality.mutants import Mutant, changed, mutants, noticing
 
 EXPLAINED = Path(__file__).with_name("explained.toml")
 
 LEAST = 0.95
 """Of the branches of each module so many have to be taken."""
+
+_LIKELY = 20
+"""So many of the tests that have noticed most changes of a module run before the others."""
 
 _TAKES_LONG = (
     "_hypothesis_pytestplugin",
@@ -72,6 +75,7 @@ class Noticed:
 def tried(module: Path, covering: Covering, seconds: float) -> Counter[str]:
     """Try every change of a module, and tell of those that nobody noticed."""
     found: Counter[str] = Counter()
+    have_noticed: Counter[str] = Counter()
     noticed, of_no_account = Noticed(module), explained()
     for mutant in mutants(module):
         found["changes"] += 1
@@ -82,10 +86,13 @@ def tried(module: Path, covering: Covering, seconds: float) -> Counter[str]:
             found["explained"] += 1
             continue
         tests = covering.tests(module, mutant.line, seconds)
+        likely = [test for test, _ in have_noticed.most_common() if test in tests][:_LIKELY]
+        others = [test for test in tests if test not in likely]
         with changed(mutant):
-            is_seen = bool(tests) and is_noticed(tests)
-        if is_seen:
+            by = next((by for some in (likely, others) if some and (by := noticing(some))), None)
+        if by:
             found["noticed"] += 1
+            have_noticed[by] += 1
             noticed.add(mutant)
         else:
             found["unnoticed"] += 1

@@ -37,6 +37,9 @@ _OPTIONS = (
 )
 
 
+_ALL = "all of them"
+
+
 @dataclass(frozen=True)
 class Mutant:
     """One change of a module.
@@ -161,11 +164,14 @@ def changed(mutant: Mutant) -> Iterator[None]:
         os.utime(mutant.module, (was.st_atime, was.st_mtime))
 
 
-def is_noticed(tests: list[str]) -> bool:
-    """Whether one of some tests fails, or hangs, with the code as it is on the disk now.
+def noticing(tests: list[str]) -> str | None:
+    """The first of some tests that fails with the code as it is on the disk now.
 
     They run in a fork of this process, which has imported what takes long, but nothing of the
     package.
+
+    Returns:
+        The test; `_ALL` if they hang, or cannot be imported; nothing if none fails.
 
     Raises:
         RuntimeError: pytest cannot run them.
@@ -197,13 +203,21 @@ def is_noticed(tests: list[str]) -> bool:
             os.killpg(pid, signal.SIGKILL)  # also what the tests have started
     if not ended:
         os.waitpid(pid, 0)
-        return True
+        return _ALL
     code = os.waitstatus_to_exitcode(status)
     match code:
         case pytest.ExitCode.OK:
-            return False
+            return None
         case pytest.ExitCode.TESTS_FAILED:
-            return True
+            told = output.read_text(errors="replace").splitlines()
+            return next((test for line in told for test in tests if _says(line, test)), _ALL)
         case pytest.ExitCode.INTERRUPTED | pytest.ExitCode.USAGE_ERROR:
-            return True  # the changed module cannot be imported, and so neither can tests
+            return _ALL  # the changed module cannot be imported
     raise RuntimeError(f"pytest ended with {code}:\n{output.read_text()}")
+
+
+def _says(line: str, test: str) -> bool:
+    return line.startswith((f"FAILED {test} - ", f"ERROR {test} - ")) or line in (
+        f"FAILED {test}",
+        f"ERROR {test}",
+    )
