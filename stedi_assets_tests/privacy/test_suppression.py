@@ -29,6 +29,7 @@ def connection(engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
         (hidden("person", "'ann@x.com'"), "NULL::BIGINT"),
         (hidden("device", "'Own-1'"), "500"),
         (hidden("device", "'Own-1'"), "300"),  # of an erasure before
+        (hidden("device", "'Own.2'"), "500"),
         (hidden("device", "'Shared-2'"), "NULL"),
         (hidden("reading", "'Shared-2 ' || 100"), "NULL"),
     ]
@@ -50,6 +51,8 @@ def connection(engine: DuckDBEngine) -> duckdb.DuckDBPyConnection:
         ('"\\ud83d\\ude00 \\u0000 ann\\u0040x.com"', True),
         ('"\\u0000ann\\u0040x.com\\u0001"', True),
         ('"\\u000aOwn-1\\u001f"', True),
+        ('"\\u0001Own.2\\u001fis on loan"', True),
+        (f'"\\ud83d {ANN} \\udc00"', True),
         (f"C:\\{ANN}", True),
         ("on loan: Own-1", True),
         ('{"serialNumber": "Own\\u002d1", "oops"', True),
