@@ -89,7 +89,8 @@ def tried(module: Path, covering: Covering, seconds: float) -> Counter[str]:
         likely = [test for test, _ in have_noticed.most_common() if test in tests][:_LIKELY]
         others = [test for test in tests if test not in likely]
         with changed(mutant):
-            by = next((by for some in (likely, others) if some and (by := noticing(some))), None)
+            found_by = (noticing(some, 60 + 10 * seconds) for some in (likely, others) if some)
+            by = next(filter(None, found_by), None)
         if by:
             found["noticed"] += 1
             have_noticed[by] += 1

@@ -23,9 +23,6 @@ from cosmic_ray.mutating import mutate_code
 from stedi_assets_tests.quality.covering import KEPT, PACKAGE
 from stedi_assets_tests.quality.operators import operators
 
-PATIENCE = 300
-"""After so many seconds a change has made the tests hang, and so is noticed."""
-
 _Place = tuple[int, int]
 
 _MOMENTS = itertools.count(int(time.time()))
@@ -164,11 +161,15 @@ def changed(mutant: Mutant) -> Iterator[None]:
         os.utime(mutant.module, (was.st_atime, was.st_mtime))
 
 
-def noticing(tests: list[str]) -> str | None:
+def noticing(tests: list[str], patience: float) -> str | None:
     """The first of some tests that fails with the code as it is on the disk now.
 
     They run in a fork of this process, which has imported what takes long, but nothing of the
     package.
+
+    Args:
+        tests: as pytest calls them.
+        patience: after so many seconds they hang.
 
     Returns:
         The test; `_ALL` if they hang, or cannot be imported; nothing if none fails.
@@ -192,7 +193,7 @@ def noticing(tests: list[str]) -> str | None:
         finally:
             sys.stdout.flush()
             os._exit(code)
-    until = time.monotonic() + PATIENCE
+    until = time.monotonic() + patience
     ended, status = 0, 0
     try:
         while not ended and time.monotonic() < until:
