@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from stedi_assets_tests.end_to_end.landing_files import (
 )
 
 DAYS = SIXTH, SEVENTH, EIGHTH = "2023-08-06", "2023-08-07", "2023-08-08"
-ANN, BOB, CY, DEE = (f"{name}@test.com" for name in ("ann", "bob", "cy", "dee"))
+ANN, BOB, CY, DEE, XI, Q = (f"{of}@test.com" for of in ("ann", "bob", "cy", "dee", "xi", "q"))
 
 RULES = {
     "customer_landing": ("shared_serials", "repeated_emails", "birthdays"),
@@ -302,6 +303,10 @@ class TestBirthdays:
         assert figures == {SIXTH: {"rows": 1, "share": 0.5}}
         assert sentence.startswith(beginning(1, 2) + "records have a birthday that is no date, ")
 
+    def test_one_of_one_is_all_of_them(self, made: Made) -> None:
+        made.of_customers([customer(ANN, "s", birthDay="unknown")])
+        assert made.warns(*self.NAME)[0].startswith("1 (100.0%) of 1 records")
+
     def test_each_date_has_its_figures_and_its_own_today(self, made: Made) -> None:
         bad = [customer(who, who, birthDay="1399-01-01") for who in (ANN, BOB)]
         good = [customer(f"{n}@test.com", str(n)) for n in range(5)]
@@ -427,6 +432,8 @@ def named_once(tmp_path_factory: pytest.TempPathFactory) -> Lake:
     runner = Made(tmp_path_factory.mktemp("named once"))
     land(runner.lake, "customer", SIXTH, customer(ANN, "S-Ann", **NAMED))
     cy = {"customerName": "Abe", "phone": "9995550000"}
+    xi = {"customerName": "Xi", "phone": "1 000 000"}
+    q = {"customerName": "\u00e4", "phone": "999-999"}
     bob = {"customerName": "Bob", "phone": None}
     land(
         runner.lake,
@@ -434,6 +441,8 @@ def named_once(tmp_path_factory: pytest.TempPathFactory) -> Lake:
         SEVENTH,
         customer(BOB, "f00", **bob),
         customer(CY, "s-cy", consent=None, **cy),
+        customer(XI, "s-xi", consent=None, **xi),
+        customer(Q, "s-q", consent=None, **q),
     )
     land(runner.lake, "accelerometer", SIXTH, phone(ANN, 100), phone(BOB, 200))
     land(runner.lake, "step_trainer", SIXTH, device(100, "S-Ann"), device(200, "f00"))
@@ -469,6 +478,7 @@ IDENTIFIERS = {
     "a name in other case": NAMED["customerName"].upper(),
     "a name inside other text": f"by {NAMED['customerName'].lower()} herself",
     "the name of who does not consent": "abe",
+    "a name of two letters": "as xi walks",
     "a phone number": NAMED["phone"],
     "a phone number inside other text": f"tel.{NAMED['phone']}",
     "a serial number": "S-Ann",
@@ -513,6 +523,29 @@ def test_a_phone_number_is_found_where_a_number_belongs(named: Made, column: str
     errs(named, "customers_curated", 1, SEVENTH)
     edit(file, f"UPDATE rows SET {column} = {NUMBER} + 1")
     errs(named, "customers_curated", 0)
+
+
+@pytest.mark.parametrize(("number", "rows"), [(1_000_000, 1), (999_999, 0)])
+def test_a_phone_number_has_seven_digits_at_least(named: Made, number: int, rows: int) -> None:
+    edit(
+        file_of(named.lake, "customers_curated", SIXTH),
+        f"UPDATE rows SET lastupdatedate = {number}",
+    )
+    errs(named, "customers_curated", rows)
+
+
+def test_a_name_of_one_letter_is_in_too_many_texts_to_be_looked_for(named: Made) -> None:
+    edit(file_of(named.lake, "customers_curated", SIXTH), "UPDATE rows SET device_id = '\u00e4'")
+    errs(named, "customers_curated", 0)
+
+
+def test_what_names_somebody_is_found_whatever_column_comes_before(named: Made) -> None:
+    name = "machine_learning_curated"
+    edit(file_of(named.lake, name, SIXTH), f"UPDATE rows SET subject_id = '{ANN}' WHERE rowid = 0")
+    table = replace(TABLES[name], columns=TABLES[name].columns[::-1])
+    days = [date.fromisoformat(day) for day in DAYS]
+    stored = Stored(named.lake, named.engine, named.policy, table, days)
+    assert checks_of(table)["no_identifiers"](stored).figures[days[0]] == {"identifiers": 1}
 
 
 def test_what_a_device_measured_is_no_phone_number(named: Made) -> None:
