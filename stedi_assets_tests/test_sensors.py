@@ -65,13 +65,10 @@ from stedi_assets_tests.storages import (
     same_files,
 )
 
-pytestmark = [
-    pytest.mark.s3,
-    pytest.mark.filterwarnings(
-        # Dagster says so of itself, whenever it gives the job of a sensor its resources.
-        "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning"
-    ),
-]
+pytestmark = pytest.mark.filterwarnings(
+    # Dagster says so of itself, whenever it gives the job of a sensor its resources.
+    "ignore:Parameter .owners. of initializer .SensorDefinition:dagster.BetaWarning"
+)
 
 SETTINGS = Path(__file__).parents[1] / "dagster_home" / "dagster.yaml"
 
@@ -272,6 +269,7 @@ def test_without_files_nothing_is_asked_for(daemon: Daemon) -> None:
     assert daemon.skips() == "There are no landing files."
 
 
+@pytest.mark.s3
 def test_a_new_file_is_asked_for_once(daemon: Daemon) -> None:
     drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     assert dates(daemon.asked_for_one()) == ("2023-08-06", "2023-08-06")
@@ -304,12 +302,14 @@ def test_the_run_that_is_asked_for_makes_the_tables(daemon: Daemon) -> None:
     assert daemon.skips() == "No landing file is new, replaced or gone on 1 ingestion dates."
 
 
+@pytest.mark.s3
 def test_a_second_file_of_a_date_is_asked_for(made: Daemon) -> None:
     drop(made.lake, "customer", "2023-08-07", customer("cy@test.com", "u"), name="late.json")
     assert dates(made.asked_for_one()) == ("2023-08-07", "2023-08-07")
     assert made.skips().startswith("No landing file is new")
 
 
+@pytest.mark.s3
 def test_a_replaced_file_is_asked_for_by_another_run_key(daemon: Daemon) -> None:
     drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     drop(daemon.lake, "customer", "2023-08-08", customer("bob@test.com", "t"))
@@ -320,6 +320,7 @@ def test_a_replaced_file_is_asked_for_by_another_run_key(daemon: Daemon) -> None
     assert again.run_key != first.run_key
 
 
+@pytest.mark.s3
 def test_a_file_that_was_written_to_is_asked_for(made: Daemon) -> None:
     path = landed(made.lake, "accelerometer", "2023-08-07")
     content = path.read_bytes()
@@ -335,6 +336,7 @@ def test_a_file_that_was_written_to_is_asked_for(made: Daemon) -> None:
     assert dates(made.asked_for_one()) == ("2023-08-07", "2023-08-07")
 
 
+@pytest.mark.s3
 def test_a_moved_file_is_asked_for_on_the_dates_from_which_and_to_which_it_went(
     made: Daemon,
 ) -> None:
@@ -347,6 +349,7 @@ def test_a_moved_file_is_asked_for_on_the_dates_from_which_and_to_which_it_went(
     ]
 
 
+@pytest.mark.s3
 def test_rows_of_a_deleted_file_leave_its_table_and_all_that_hang_on_it(
     made: Daemon, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +382,7 @@ def test_the_last_file_of_a_date_leaves_nothing_of_it_that_is_looked_for(made: D
     assert made.skips() == "No landing file is new, replaced or gone on 1 ingestion dates."
 
 
+@pytest.mark.s3
 def test_when_all_files_are_gone_the_tick_after_says_so(made: Daemon) -> None:
     for path in root_of(made.lake).glob("*/landing/*/*"):
         path.unlink()
@@ -516,6 +520,7 @@ def test_every_date_in_a_run_of_its_own_has_its_own_tables(made: Daemon) -> None
 # States that come back.
 
 
+@pytest.mark.s3
 def test_a_state_that_comes_back_runs_again(daemon: Daemon, lakes: AnyPath) -> None:
     """A run key that named only the state would be one that Dagster has seen, and drop the run."""
     lake = daemon.lake
@@ -535,6 +540,7 @@ def test_a_state_that_comes_back_runs_again(daemon: Daemon, lakes: AnyPath) -> N
     assert "ann@test.com" in row
 
 
+@pytest.mark.s3
 def test_a_file_that_is_deleted_and_restored_runs_each_time(daemon: Daemon, lakes: AnyPath) -> None:
     path = drop(daemon.lake, "accelerometer", "2023-08-07", phone("ann@test.com", 100))
     first, keys = state(path), [daemon.asked_for_one().run_key]
@@ -594,6 +600,7 @@ def test_after_the_cursor_was_reset_other_files_are_run_by_other_run_keys(daemon
 # Tables that somebody else made.
 
 
+@pytest.mark.s3
 def test_the_first_tick_over_a_lake_that_stedi_run_made_asks_for_nothing(daemon: Daemon) -> None:
     drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     drop(daemon.lake, "accelerometer", "2023-08-08", phone("ann@test.com", 100))
@@ -621,6 +628,7 @@ def test_a_new_file_that_somebody_else_has_read_is_not_read_again(made: Daemon) 
     assert made.skips() == "No landing file is new, replaced or gone on 3 ingestion dates."
 
 
+@pytest.mark.s3
 def test_a_file_that_was_deleted_while_nobody_looked_is_found_at_the_first_tick(
     made_once: Lake, lakes: AnyPath
 ) -> None:
@@ -671,6 +679,7 @@ BEFORE_THE_FIRST = r"2021-12-31 .* set STEDI_START_DATE to 2021-12-31 or earlier
 NO_DATE = r"'ingestion_date=2023-02-30' is no date; rename it to ingestion_date=YYYY-MM-DD"
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize(
     ("day", "remedy"), [("2021-12-31", BEFORE_THE_FIRST), ("2023-02-30", NO_DATE)]
 )
@@ -692,6 +701,7 @@ def test_a_file_of_a_date_to_come_fails_the_tick_with_file_and_remedy(daemon: Da
         daemon.tick()
 
 
+@pytest.mark.s3
 def test_todays_file_has_a_partition(daemon: Daemon) -> None:
     today = datetime.now(UTC).date()
     drop(daemon.lake, "customer", str(today), customer("ann@test.com", "s"))
@@ -855,6 +865,7 @@ def test_a_file_from_a_clock_that_is_an_hour_ahead_is_not_waited_for(daemon: Dae
 UNFINISHED = ["file.json.tmp", "file.json.part", ".file.json", ".rsync/file.json", "file.json~"]
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("name", UNFINISHED)
 def test_a_temporary_file_is_not_read_until_it_has_its_final_name(made: Daemon, name: str) -> None:
     path = landed(made.lake, "customer", "2023-08-08", name)
@@ -949,6 +960,7 @@ def test_a_tick_that_asks_for_nothing_new_leaves_the_cursor_as_it_is(made: Daemo
     assert made.cursors == before
 
 
+@pytest.mark.s3
 def test_a_tick_leaves_the_lake_as_it_is(made: Daemon) -> None:
     drop(made.lake, "customer", "2023-08-07", customer("cy@test.com", "u"), name="late.json")
     root = root_of(made.lake)
@@ -1121,6 +1133,7 @@ def test_a_table_that_somebody_made_by_a_click_is_reconciled(made: Daemon) -> No
     assert counts_by_date(made.lake, "machine_learning_curated")["2023-08-06"] == 0
 
 
+@pytest.mark.s3
 @pytest.mark.long
 def test_sensors_alone_bring_all_tables_to_what_one_run_over_all_files_gives(
     daemon: Daemon, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch

@@ -51,8 +51,6 @@ HOLDERS = {
 """Who has which device. All walk on their own, each at a time of their own; and Ann and Bob once
 more at the same moment, which gives four pairs, of which two are of two people."""
 
-pytestmark = pytest.mark.s3
-
 
 @pytest.fixture(autouse=True)
 def _known_key(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,6 +259,7 @@ def test_a_person_stays_in_a_split_from_one_snapshot_to_the_next(
 # What stays as it was.
 
 
+@pytest.mark.s3
 def test_a_snapshot_stays_as_it_was_when_more_comes(lakehouse: Lakehouse, lake: Lake) -> None:
     lakehouse.snapshot("walks")
     before = frozen(lakehouse)
@@ -317,6 +316,7 @@ def test_a_warning_counts_the_rows_of_the_split_alone(lakehouse: Lakehouse, lake
         lakehouse.read_snapshot("walks", other)
 
 
+@pytest.mark.s3
 def test_a_person_who_was_erased_is_in_no_row_and_it_can_be_told_where_they_were(
     lakehouse: Lakehouse, lake: Lake
 ) -> None:
@@ -347,6 +347,7 @@ def test_a_snapshot_holds_no_pseudonym_and_no_value_of_a_row(
     assert of("ann").encode() not in file.read_bytes()
 
 
+@pytest.mark.s3
 def test_what_a_run_changes_meanwhile_is_read_again(
     lake: Lake, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +386,7 @@ def test_a_name_that_will_not_do_is_refused(lakehouse: Lakehouse, lake: Lake, na
     assert list(root_of(lake).glob("**/*walks*")) == []
 
 
+@pytest.mark.s3
 def test_a_name_that_is_taken_is_refused_and_the_old_one_stays(
     lakehouse: Lakehouse, lake: Lake
 ) -> None:
@@ -395,6 +397,7 @@ def test_a_name_that_is_taken_is_refused_and_the_old_one_stays(
     assert files_in(root_of(lake)) == before
 
 
+@pytest.mark.s3
 def test_a_name_that_others_take_meanwhile_is_refused_and_theirs_stays(
     lake: Lake, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +433,7 @@ def test_a_snapshot_or_a_split_that_there_is_not_is_an_error_that_lists_those_th
         lakehouse.read_snapshot("runs", "all")
 
 
+@pytest.mark.s3
 @pytest.mark.parametrize("note", [None, "no JSON", "[]", '{"name": "walks"}'])
 def test_a_snapshot_that_cannot_be_read_is_named_for_it_does_not_tell_who_was_in_it(
     lakehouse: Lakehouse, lake: Lake, note: str | None
@@ -475,6 +479,7 @@ def held(lake: Lake, email: str) -> dict[str, str]:
     return {found["name"]: found["split"] for found in json.loads(result.stdout)}
 
 
+@pytest.mark.s3
 def test_a_snapshot_is_made_and_listed_on_the_command_line(
     lake: Lake, lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

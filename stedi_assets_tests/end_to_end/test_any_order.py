@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.long, pytest.mark.s3]
 
 KEY = "the same for all lakes"
 
-HISTORIES = int(os.environ.get("STEDI_TEST_HISTORIES") or (3 if ON_S3 else 16))
+HISTORIES = int(os.environ.get("STEDI_TEST_HISTORIES") or (2 if ON_S3 else 8))
 
 any_history = settings(
     max_examples=HISTORIES,

@@ -10,14 +10,13 @@ from stedi_assets_tests.end_to_end.process import stedi, succeeded
 from stedi_assets_tests.report.lakes import ANN, DEE, NOON, page_of, reported
 from stedi_assets_tests.storages import root_of
 
-pytestmark = pytest.mark.s3
-
 
 def names(lake: Lake) -> list[str]:
     """The files in the folder of reports."""
     return sorted(path.name for path in root_of(lake).glob("reports/*"))
 
 
+@pytest.mark.s3
 def test_a_report_is_named_by_its_time_and_is_the_latest_as_well(town: Lake) -> None:
     before = reported(town)
     first = page_of(town)
@@ -29,6 +28,7 @@ def test_a_report_is_named_by_its_time_and_is_the_latest_as_well(town: Lake) -> 
     assert (root_of(town) / after.key).read_bytes().decode() == page_of(town) != first
 
 
+@pytest.mark.s3
 def test_old_reports_are_removed_and_nothing_else_that_lies_beside_them(lake: Lake) -> None:
     folder = root_of(lake) / "reports"
     folder.mkdir(parents=True)
