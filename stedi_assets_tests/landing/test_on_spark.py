@@ -46,6 +46,18 @@ def test_files_are_read_together_until_they_are_large_enough(
     ]
 
 
+def test_a_date_is_in_a_task_once_whatever_other_dates_and_tasks_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_TASK", 10)
+    a, b, c, d, e = (of_size(key, 11 if key == "a" else 1) for key in "abcde")
+    tasks = module._tasks({FIFTH: [a], SIXTH: [b, c], SEVENTH: [d, e]}, {})
+    assert tasks == [
+        [(FIFTH, {"a": a})],
+        [(SIXTH, {"b": b, "c": c}), (SEVENTH, {"d": d, "e": e})],
+    ]
+
+
 def test_without_files_there_is_one_task_with_nothing_to_do() -> None:
     assert module._tasks({}, {}) == [[]]
 
@@ -71,7 +83,7 @@ def test_a_worker_hands_over_the_rows_the_rejects_and_the_counts_of_its_task(
 ) -> None:
     land(lake, DEVICES, "2023-08-05", device(1, "s"), "oops", device(2, "t"))
     land(lake, DEVICES, "2023-08-06", device(3, "s"))
-    land(lake, DEVICES, "2023-08-07", device(4, "s"))
+    land(lake, DEVICES, "2023-08-07", device(4, "s"), device(4, "s"))
     files = files_by_date(lake, DEVICES)
     tasks = [
         [(day, {f.key: lake.storage.fetch(f) if seen else f for f in files[day]}) for day in days]
@@ -89,7 +101,7 @@ def test_a_worker_hands_over_the_rows_the_rejects_and_the_counts_of_its_task(
         "ingestion_date=2023-08-06": [(3, "s", None, None, None, None), (*count[0], 1)],
     }
     assert done(read, 1, tmp_path / "1") == {
-        "ingestion_date=2023-08-07": [(4, "s", None, None, None, None), (*count[0], 1)]
+        "ingestion_date=2023-08-07": [(4, "s", None, None, None, None)] * 2 + [(*count[0], 2)]
     }
 
 

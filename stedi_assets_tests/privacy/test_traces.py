@@ -134,6 +134,7 @@ def test_every_file_is_searched_and_those_are_told_that_cannot_be(
         "hers.parquet": {"a": [1, 2], "user": ["eve@x.com", f"<{ANN.upper()}>"]},
         "hers in escapes.parquet": {"a": [1], "user": ["ann\\u0040x.com"]},
         "hers in a list.parquet": {"friends": [[{"mail": ANN}]], "a": [1]},
+        "hers in a column of an odd name.parquet": {"BIGINT": [ANN]},
         "torn.parquet": {"a": [1], "user": ["eve@x.com"]},
         "torn, too.parquet": {"a": [1], "user": ["eve@x.com"]},
     }
