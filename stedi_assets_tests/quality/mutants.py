@@ -9,10 +9,9 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from difflib import ndiff
 from pathlib import Path
 
 import parso
@@ -85,16 +84,13 @@ def mutants(module: Path) -> Iterator[Mutant]:
             if code in seen or not _is_python(code):
                 continue
             seen.add(code)
-            changes = list(ndiff(lines, code.splitlines()))
-            yield Mutant(
-                module,
-                _first_difference(lines, code.splitlines()),
-                *(
-                    " ".join(of[2:].strip() for of in changes if of.startswith(side))
-                    for side in ("- ", "+ ")
-                ),
-                code,
+            changed = code.splitlines()
+            first = _alike(lines, changed)
+            last = _alike(reversed(lines[first:]), reversed(changed[first:]))
+            before, after = (
+                " ".join(map(str.strip, of[first : len(of) - last])) for of in (lines, changed)
             )
+            yield Mutant(module, first + 1, before, after, code)
 
 
 def _is_python(code: str) -> bool:
@@ -105,9 +101,10 @@ def _is_python(code: str) -> bool:
     return True
 
 
-def _first_difference(lines: list[str], others: list[str]) -> int:
-    both = enumerate(zip(lines, others, strict=False), 1)
-    return next(number for number, (one, other) in both if one != other)
+def _alike(lines: Iterable[str], others: Iterable[str]) -> int:
+    """How many lines are the same before the first that is not."""
+    both = zip(lines, others, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], both))
 
 
 def _left_alone(source: str) -> Iterator[tuple[_Place, _Place]]:
