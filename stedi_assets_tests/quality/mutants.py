@@ -80,7 +80,10 @@ def mutants(module: Path) -> Iterator[Mutant]:
         for number, place in enumerate(places):
             if any(first <= place < last for first, last in left_alone):
                 continue
-            code = mutate_code(source, operator, number)
+            try:
+                code = mutate_code(source, operator, number)
+            except AttributeError:  # of `except a.b`, which Cosmic Ray cannot change
+                continue
             if code in seen or not _is_python(code):
                 continue
             seen.add(code)
