@@ -63,7 +63,7 @@ def no_identifiers(stored: Stored) -> Finding:
         "SELECT lower(trim(value)) AS value, "
         "try_cast(translate(value, ' +-()./', '') AS BIGINT) AS number FROM ("
         + " UNION ".join(
-            f"SELECT DISTINCT {quoted(column.name)} AS value FROM customer_landing"
+            f"SELECT {quoted(column.name)} AS value FROM customer_landing"
             for column in landing_table(Source.CUSTOMER).columns
             if column.personal in {Personal.NAME, Personal.CONTACT, Personal.DEVICE}
         )
@@ -119,8 +119,8 @@ def shared_serials(stored: Stored) -> Finding:
     counts = _by_date(
         stored,
         f"""
-        SELECT {PARTITION}, count(*), count(*) FILTER (mixed), list(DISTINCT serialnumber),
-               list(DISTINCT serialnumber) FILTER (mixed)
+        SELECT {PARTITION}, count(*), count(*) FILTER (mixed), list(serialnumber),
+               list(serialnumber) FILTER (mixed)
         FROM (SELECT *, count(*) OVER w > 1 AS shared,
                      bool_or(consents) OVER w AND NOT bool_and(consents) OVER w AS mixed
               FROM {stored.people} WINDOW w AS (PARTITION BY serialnumber))
@@ -158,7 +158,7 @@ def repeated_emails(stored: Stored) -> Finding:
                    count(*) OVER p AS records
             FROM records SEMI JOIN (FROM {stored.people} WHERE records > 1) USING (person)
             WINDOW p AS (PARTITION BY person), w AS (PARTITION BY person ORDER BY (
-                lastupdatedate, registrationdate, {PARTITION}, NOT consents) DESC)
+                lastupdatedate, registrationdate, {PARTITION}) DESC)
         ), winners AS (
             SELECT *, lastupdatedate > updated AS by_update,
                    NOT by_update AND registrationdate > registered AS by_registration,
