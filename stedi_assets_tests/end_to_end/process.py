@@ -47,7 +47,7 @@ def stedi(lake: Lake | str, *arguments: str, **settings: str) -> subprocess.Comp
         cwd=root if isinstance(root, Path) else None,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
 
 
