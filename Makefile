@@ -14,18 +14,18 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 	$(BIN)/stedi report
 
 test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
-	$(BIN)/pytest -n auto -m "not long and not spark"
+	$(BIN)/pytest -n auto --dist worksteal -m "not long and not spark"
 
 test-all: test-long test-spark test-s3  ## All that `make test` leaves out
 
 test-long: $(VENV)/installed  ## The tests that take longer: histories of a lake, kills, dagster dev
-	$(BIN)/pytest -n auto -m long
+	$(BIN)/pytest -n auto --dist worksteal -m long
 
 test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17
 	$(BIN)/pytest -n auto --dist loadfile -m spark
 
 test-s3: $(VENV)/installed  ## The tests of both storages over S3: Ceph's, or STEDI_TEST_S3_ENDPOINT
-	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto -m s3
+	$(if $(STEDI_TEST_S3_ENDPOINT),,$(BIN)/python -m stedi_assets_tests.s3_server) $(BIN)/pytest -n auto --dist worksteal -m s3
 
 coverage: $(VENV)/installed  ## Whether the tests take the branches of what everything rests on
 	$(BIN)/python -m stedi_assets_tests.quality --branches

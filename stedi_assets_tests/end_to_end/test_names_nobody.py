@@ -13,7 +13,7 @@ from stedi_assets.landing.records import UnreadableFileError, records
 from stedi_assets_tests.end_to_end.process import stedi
 from stedi_assets_tests.storages import AnyPath, on_disk, root_of
 
-pytestmark = [pytest.mark.long, pytest.mark.s3]
+pytestmark = pytest.mark.long
 
 KEY = "a key that nobody must see anywhere"
 NAMING = ("customerName", "email", "user", "phone", "serialNumber")

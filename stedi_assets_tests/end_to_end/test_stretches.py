@@ -18,7 +18,7 @@ from stedi_assets_tests.end_to_end.landing_files import (
 )
 from stedi_assets_tests.storages import AnyPath, opened
 
-pytestmark = [pytest.mark.long, pytest.mark.s3]
+pytestmark = pytest.mark.long
 
 DAYS = ["2023-08-06", "2023-08-07", "2023-08-08", "2023-08-09"]
 
