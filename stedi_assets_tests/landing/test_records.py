@@ -240,6 +240,16 @@ def test_a_record_that_does_not_fit_into_memory_makes_its_file_unreadable(
         assert str(error.value) == "a record on line 2 is longer than 64 letters"
 
 
+@pytest.mark.parametrize("chunk", [16, 32, 64])
+def test_a_record_of_which_as_much_was_read_as_it_may_have_is_not_cut_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
+) -> None:
+    monkeypatch.setattr(module, "_CHUNK", chunk)
+    monkeypatch.setattr(module, "_LONGEST_RECORD", 64)
+    with pytest.raises(UnreadableFileError, match="a record on line 1 is longer than 64 letters"):
+        cut(tmp_path, '{"a": [' + "1," * 80 + "1]}\n")
+
+
 @pytest.mark.parametrize("chunk", [1, 8, 1000])
 def test_a_line_may_be_longer_than_any_record_and_blanks_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chunk: int
@@ -491,6 +501,19 @@ def test_a_large_file_that_takes_no_room_is_not_read_to_its_end(tmp_path: Path, 
     for read in reads:
         with pytest.raises(UnreadableFileError, match="it has holes, of which nobody wrote"):
             read(path)
+
+
+def test_a_file_of_the_size_that_any_may_have_may_take_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_UNPACKED", 1 << 20)
+    path = tmp_path / "a.json"
+    path.write_text("{")
+    os.truncate(path, 1 << 20)
+    assert count_lines(path) == 1
+    os.truncate(path, (1 << 20) + 1)
+    with pytest.raises(UnreadableFileError, match="it has holes"):
+        count_lines(path)
 
 
 def test_a_missing_file_is_no_unreadable_one(tmp_path: Path) -> None:
