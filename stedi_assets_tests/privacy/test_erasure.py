@@ -4,6 +4,7 @@ In this process and without Dagster; as people start it, `end_to_end/test_forget
 """
 
 import bz2
+import errno
 import gzip
 import json
 import os
@@ -706,6 +707,38 @@ def test_nothing_is_changed_if_a_partition_is_damaged(town: Runner, table: str) 
     assert "`stedi reconcile` makes again" in says
     town.reconcile(True)
     forgotten(town)
+
+
+def test_a_landing_file_that_the_disk_does_not_give_is_named(
+    town: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the disk's error."""
+    name = f"bad {ANN}.json"
+    write(town.lake, f"customer/landing/{FOLDER}/{name}", [Line(customer("eve@x.com", "e"))])
+    before = all_bytes(town.lake.storage.folder)
+    opened = Path.open
+
+    def refuse(self: Path, *arguments: Any, **options: Any) -> Any:
+        if self.name == name:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(self))
+        return opened(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", refuse)
+        with pytest.raises(ErasureError) as error:
+            forget(town)
+    assert "bad (the person).json: [Errno 5] Input/output error" in str(error.value)
+    assert ANN not in str(error.value)
+    assert all_bytes(town.lake.storage.folder) == before
+
+
+def test_a_landing_file_that_is_gone_since_it_was_listed_is_told_as_that(town: Runner) -> None:
+    key = f"customer/landing/{FOLDER}/gone.json"
+    write(town.lake, key, [Line(customer("eve@x.com", "e"))])
+    landed = landed_now(town.lake)
+    (town.lake.storage.folder / key).unlink()
+    with pytest.raises(FileNotFoundError, match=r"gone\.json"):
+        find(town.lake, town.engine, landed, ANN)
 
 
 @pytest.mark.parametrize("is_of_tables", [True, False])
