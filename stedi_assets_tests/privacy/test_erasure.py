@@ -446,16 +446,17 @@ def test_serial_numbers_of_less_than_six_letters_are_not_looked_for_in_texts(tow
     for serial in ("Six-06", "Five5"):
         write(
             town.lake,
-            f"customer/landing/{FOLDER}/of {serial}.json",
+            f"customer/landing/{FOLDER}/{len(serial)} of {serial}.json",
             [Line(customer(ANN, serial)), Line(customer("eve@x.com", "Serial-Of-Eve"))],
         )
-        (town.lake.storage.folder / f"told of {serial}.txt").write_text(f"on loan: {serial}")
+        told_of = town.lake.storage.folder / f"{len(serial)} told of {serial}.txt"
+        told_of.write_text(f"on loan: {serial}")
     town.reconcile(False)
     receipt = forget(town)
     assert receipt
     assert set(receipt.left) == {
-        f"customer/landing/{FOLDER}/of (the person).json",
-        "told of (the person).txt",
+        f"customer/landing/{FOLDER}/6 of (the person).json",
+        "6 told of (the person).txt",
     }
 
 
