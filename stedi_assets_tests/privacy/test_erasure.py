@@ -1062,6 +1062,7 @@ def test_a_person_whose_erasure_was_interrupted_can_be_erased_with_another_in_be
     storage.changes_to_live = None
     (interrupted,) = receipts(town.lake, town.engine)
     assert (interrupted.finished_at, interrupted.asked_by) == ("", "ticket 4711")
+    assert (interrupted.old_versions, interrupted.left) == (0, {})
     of_carl, of_ann = forgotten(town, "carl@x.com"), forgotten(town)
     assert of_ann.person == interrupted.person != of_carl.person
     assert receipts(town.lake, town.engine) == [of_ann, of_carl]
