@@ -12,7 +12,8 @@ import shutil
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,8 +24,10 @@ import pytest
 
 from stedi_assets.jobs import SETTLED_AFTER
 from stedi_assets.lake import Lake, LocalStorage, StoredFile
+from stedi_assets.landing import records as reader_of_records
 from stedi_assets.privacy.erasure import (
     ErasureError,
+    Found,
     Receipt,
     as_lines,
     begin,
@@ -442,6 +445,18 @@ def test_somebody_elses_records_that_name_the_person_are_told_and_left(town: Run
     assert set(receipt.left) == set(left_in(town))
 
 
+def test_a_text_that_names_them_and_has_a_record_that_is_too_long_is_told_with_that(
+    town: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = f"customer/landing/{FOLDER}/long.json"
+    write(town.lake, key, [Line(f'{{"email": "{ANN}", "more": "{"x" * 1000}"}}', True)])
+    monkeypatch.setattr(reader_of_records, "_LONGEST_RECORD", 1000)
+    town.reconcile(False)
+    receipt = forget(town)
+    assert receipt
+    assert receipt.left == {key: "a record on line 1 is longer than 1,000 letters"}
+
+
 def test_serial_numbers_of_less_than_six_letters_are_not_looked_for_in_texts(town: Runner) -> None:
     for serial in ("Six-06", "Five5"):
         write(
@@ -662,6 +677,38 @@ def test_of_who_is_in_old_versions_alone_those_of_tables_go_that_follow_from_the
     assert found(ANN) == []
 
 
+@pytest.mark.parametrize("where", ["in files", "in tables", "in an erasure that was interrupted"])
+def test_of_who_is_somewhere_alone_old_versions_of_tables_go_whatever_is_in_them(
+    bucket: Bucket, keeping: Runner, where: str
+) -> None:
+    of_nobody = BytesIO()
+    pq.write_table(pa.table({"a": [1]}), of_nobody)
+    old = f"step_trainer/trusted/{FOLDER}/part-0.parquet"
+    bucket.put(f"lake/{old}", of_nobody.getvalue())
+    bucket.client.delete_object(Bucket=bucket.name, Key=f"lake/{old}")
+
+    def found() -> Found:
+        return find(keeping.lake, keeping.engine, landed_now(keeping.lake), ANN)
+
+    assert found().old_versions == ()
+    key = deliver(bucket, "customer", "a.json", [customer(ANN, ANNS_OWN), EVE])
+    if where != "in files":
+        keeping.reconcile(False)
+        if where != "in tables":
+            begin(keeping.lake, keeping.engine, found(), "", datetime.now(UTC))
+            keeping.reconcile(True)
+        for of in bucket.client.list_object_versions(Bucket=bucket.name)["Versions"]:
+            if of["Key"] == f"lake/{key}":
+                bucket.client.delete_object(
+                    Bucket=bucket.name, Key=of["Key"], VersionId=of["VersionId"]
+                )
+    of_ann = found()
+    assert [bool(of_ann.records), bool(of_ann.rows), bool(of_ann.pending)] == [
+        where == of for of in ("in files", "in tables", "in an erasure that was interrupted")
+    ]
+    assert old in {file.key for file in of_ann.old_versions}
+
+
 def test_nothing_is_changed_if_an_old_version_cannot_be_read(
     bucket: Bucket, keeping: Runner
 ) -> None:
@@ -879,6 +926,17 @@ def test_who_comes_second_is_told_that_it_was_done(town: Runner) -> None:
 
 
 # What comes again.
+
+
+def test_a_date_is_not_held_back_for_the_records_of_somebody_who_was_erased(town: Runner) -> None:
+    forgotten(town)
+    write(
+        town.lake,
+        "customer/landing/ingestion_date=2023-08-10/new.json",
+        [Line(customer(ANN, ANNS_OWN), True), Line(EVE)],
+    )
+    town.reconcile(False)
+    assert stored_rows(town.lake)["customer_trusted"]["2023-08-10"].total() == 1
 
 
 @pytest.mark.parametrize(
