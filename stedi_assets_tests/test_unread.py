@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
@@ -531,6 +532,17 @@ def test_a_date_whose_files_grow_waits_also_where_one_half_of_it_is_gone(
     assert Zone.LANDING not in {each.table.zone for each in found}
     put_right(up_to_date)
     assert all_rows(up_to_date) == before
+
+
+def test_a_file_that_grows_holds_up_its_own_source_alone(up_to_date: Lake) -> None:
+    land(up_to_date, "customer", "2023-08-06", customer("cy@test.com", "u"), name="2.json")
+    land(up_to_date, "accelerometer", "2023-08-06", phone("x@test.com", 1), name="2.json")
+    landed = landed_now(up_to_date)
+    files = landed.by_date[ACCELEROMETER][SIXTH]
+    landed = replace(landed, growing={(ACCELEROMETER, SIXTH): files})
+    with open_engine(up_to_date) as engine:
+        found = unread(up_to_date, engine, landed)
+    assert found == {CUSTOMER: {SIXTH: CHANGED}, ACCELEROMETER: {}, STEP_TRAINER: {}}
 
 
 @pytest.mark.parametrize("damaged", ["accelerometer_landing", "accelerometer_rejects"])

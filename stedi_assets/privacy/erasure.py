@@ -189,9 +189,8 @@ def _find(
             if file.odd in {"", LINK}
             and (file.key in holding or file.key in not_read or file.key not in of_a_date)
         }
-        for key, file in sorted(files.items()):
-            if key in traces.unreadable:
-                continue
+        for key in sorted(files.keys() - traces.unreadable.keys()):
+            file = files[key]
             staged = _new_file(engine, key)
             path = lake.storage.fetch(file)
             try:
