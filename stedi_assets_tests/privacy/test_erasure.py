@@ -709,6 +709,16 @@ def test_of_who_is_somewhere_alone_old_versions_of_tables_go_whatever_is_in_them
     assert old in {file.key for file in of_ann.old_versions}
 
 
+def test_an_old_version_with_a_record_that_is_too_long_is_searched_as_text(
+    bucket: Bucket, keeping: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_of_records, "_LONGEST_RECORD", 1000)
+    deliver(bucket, "customer", "a.json", {"email": "eve@x.com", "more": "x" * 1000}, EVE)
+    hers = deliver(bucket, "customer", "hers.json", {"email": ANN, "more": "x" * 1000}, EVE)
+    found = find(keeping.lake, keeping.engine, landed_now(keeping.lake), ANN)
+    assert [file.key for file in found.old_versions] == [hers]
+
+
 def test_nothing_is_changed_if_an_old_version_cannot_be_read(
     bucket: Bucket, keeping: Runner
 ) -> None:
