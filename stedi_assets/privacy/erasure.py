@@ -569,7 +569,7 @@ def _holds(lake: Lake, engine: DuckDBEngine, source: Source, file: StoredFile) -
     except UnreadableFileError:  # as text; its bytes were searched
         return False
     finally:
-        staged.unlink(missing_ok=True)
+        staged.unlink()
 
 
 def _new_file(engine: DuckDBEngine, key: str) -> Path:
