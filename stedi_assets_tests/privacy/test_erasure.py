@@ -1119,6 +1119,21 @@ def test_killed_at_any_change_it_goes_on_and_ends_as_if_nothing_had_happened(
     pytest.fail("it never ended")
 
 
+def test_an_erasure_that_goes_on_leaves_devices_alone_that_nobody_holds(town: Runner) -> None:
+    write(
+        town.lake,
+        f"step_trainer/landing/{FOLDER}/nobodys.json",
+        [Line(device(100, "Nobodys-9")), Line(device(5000, "Nobodys-9"))],
+    )
+    town.reconcile(False)
+    found = find(town.lake, town.engine, landed_now(town.lake), ANN)
+    begin(town.lake, town.engine, found, "", datetime.now(UTC))
+    receipt = forgotten(town)
+    assert receipt.person == found.person
+    assert left_in(town) == {}
+    assert readings(town, "Nobodys-9") == [100, 5000]
+
+
 def test_a_person_whose_erasure_was_interrupted_can_be_erased_with_another_in_between(
     town: Runner,
 ) -> None:
