@@ -925,6 +925,16 @@ def test_with_another_key_nothing_is_read_for_nobody_could_be_kept_out(
     with_it.end()
 
 
+def test_rows_of_tables_that_were_not_made_again_are_told_as_left(town: Runner) -> None:
+    """Those of shared devices among them, though the readings that say which are gone."""
+    found = find(town.lake, town.engine, landed_now(town.lake), ANN)
+    begin(town.lake, town.engine, found, "", moment())
+    receipt = finish(town.lake, town.engine, landed_now(town.lake), found, moment())
+    assert found.rows
+    told_of = {name: f"{count:,} rows" for name, count in found.rows.items()}
+    assert {name: of for name, of in receipt.left.items() if name in TABLES} == told_of
+
+
 def test_who_comes_second_is_told_that_it_was_done(town: Runner) -> None:
     lake = town.lake
     found = find(lake, town.engine, landed_now(lake), ANN)
