@@ -287,12 +287,12 @@ def test_readings_by_a_clock_that_is_ahead_go_as_well(town: Runner) -> None:
     write(
         town.lake,
         f"step_trainer/landing/{FOLDER}/ahead.json",
-        [Line(device(later, ANNS_OWN)), Line(device(later + 1, BOBS))],
+        [Line(device(later, ANNS_OWN)), Line(device(later - 1, BOBS))],
     )
     town.reconcile(False)
     forgotten(town)
     assert left_in(town) == {}
-    assert readings(town, BOBS) == [100, 400, later + 1]
+    assert readings(town, BOBS) == [100, 400, later - 1]
 
 
 def test_tables_of_the_first_date_and_of_the_last_are_not_to_be_mended_by_hand(lake: Lake) -> None:
