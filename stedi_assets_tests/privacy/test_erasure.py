@@ -282,6 +282,18 @@ def test_somebody_whose_email_ends_or_begins_with_it_is_left_alone(town: Runner)
     assert {"joann@x.com", "ann@x.com.uk", "ann@x.community"} <= emails
 
 
+def test_readings_of_a_short_serial_number_go_also_from_a_date_that_has_no_others(
+    town: Runner,
+) -> None:
+    write(town.lake, f"customer/landing/{FOLDER}/short.json", [Line(customer(ANN, "S5"), True)])
+    key = "step_trainer/landing/ingestion_date=2023-09-09/short.json"
+    write(town.lake, key, [Line(device(100, "S5"), True)])
+    town.reconcile(False)
+    receipt = forgotten(town)
+    assert receipt.records[key] == 1
+    assert readings(town, "S5") == []
+
+
 def test_readings_by_a_clock_that_is_ahead_go_as_well(town: Runner) -> None:
     later = int((datetime.now().timestamp() + 3600) * 1000)
     write(
