@@ -292,6 +292,10 @@ def test_readings_of_a_short_serial_number_go_also_from_a_date_that_has_no_other
     receipt = forgotten(town)
     assert receipt.records[key] == 1
     assert readings(town, "S5") == []
+    again = "step_trainer/landing/ingestion_date=2023-09-10/again.json"
+    write(town.lake, again, [Line(device(100, "S5"), True)])
+    town.reconcile(False)  # it is a reject now
+    assert forgotten(town).records == {again: 1}
 
 
 def test_readings_by_a_clock_that_is_ahead_go_as_well(town: Runner) -> None:
