@@ -282,6 +282,29 @@ def test_somebody_whose_email_ends_or_begins_with_it_is_left_alone(town: Runner)
     assert {"joann@x.com", "ann@x.com.uk", "ann@x.community"} <= emails
 
 
+def test_pairs_are_theirs_by_the_phone_by_their_own_device_or_by_the_moment_of_a_shared_one(
+    town: Runner,
+) -> None:
+    names = TABLES["machine_learning_curated"].column_names
+    pairs = [
+        dict(zip(names, row, strict=False))
+        for rows in stored_rows(town.lake)["machine_learning_curated"].values()
+        for row in rows.elements()
+    ]
+    ways = [
+        [pair["subject_id"] == pseudonym(ANN) for pair in pairs],
+        [pair["device_id"] == pseudonym(ANNS_OWN) for pair in pairs],
+        [
+            pair["device_id"] == pseudonym(SHARED) and pair["sensorreadingtime"] in {100, 200, 400}
+            for pair in pairs
+        ],
+    ]
+    theirs = list(zip(*ways, strict=True))
+    assert {(True, False, False), (False, True, False), (False, False, True)} < {*theirs}
+    found = find(town.lake, town.engine, landed_now(town.lake), ANN)
+    assert found.rows["machine_learning_curated"] == sum(map(any, theirs)) < len(pairs)
+
+
 def test_readings_of_a_short_serial_number_go_also_from_a_date_that_has_no_others(
     town: Runner,
 ) -> None:
