@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME ?= $(CURDIR)/dagster_home
 export DAGSTER_EVENT_BATCH_SIZE ?= 1000
+# The tests start hundreds of processes; compiling everything anew in each would double their time.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-all test-long test-spark test-s3 coverage mutants lint dev bench lock audit sbom clean
 
