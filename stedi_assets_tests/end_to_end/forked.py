@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, partial, wraps
 from inspect import isfunction
@@ -66,6 +66,25 @@ class Job:
     def kill(self) -> None:
         """Kill it, as the system does; nothing happens if it has ended."""
         self.process.kill()
+
+    def kill_at(self, seconds: float) -> float:
+        """Kill it as soon as it has used so many seconds of CPU time, or wait for its end.
+
+        CPU time, for it is the same instant of a job whatever else the machine does.
+
+        Returns:
+            How many it had used when it was last looked at.
+        """
+        used = 0.0
+        deadline = time.monotonic() + PATIENCE
+        while self.process.exitcode is None and used < seconds and time.monotonic() < deadline:
+            with suppress(FileNotFoundError, ProcessLookupError):
+                # After the name, which may hold anything: utime and stime are fields 14 and 15.
+                fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]
+                used = sum(map(int, fields.split()[11:13])) / os.sysconf("SC_CLK_TCK")
+            time.sleep(0.005)
+        self.kill()
+        return used
 
     def wait(self, timeout: float = PATIENCE) -> int:
         """Its exit code, or the number of the signal that ended it, below zero."""

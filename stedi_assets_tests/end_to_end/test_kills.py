@@ -14,7 +14,6 @@ import os
 import random
 import re
 import signal
-import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -50,7 +49,7 @@ class Blow:
     Attributes:
         where: in words.
         prepare: kills the process from within.
-        seconds: after which it is killed from outside.
+        seconds: of CPU time, after which it is killed from outside.
     """
 
     where: str
@@ -102,8 +101,7 @@ def kill(scene: Scene, blows: Iterator[Blow], in_a_row: int) -> int:
     for blow in itertools.islice(blows, in_a_row):
         job = scene.begin(blow.prepare)
         if blow.seconds is not None:
-            time.sleep(blow.seconds)
-            job.kill()
+            job.kill_at(blow.seconds)
         before.append(blow.where)
         with told_with(f"killed {', then '.join(before)}, by seed {SEED}", job):
             assert job.wait() in (-signal.SIGKILL, 0)
@@ -123,7 +121,7 @@ def at_instants(scene: Scene, rng: random.Random) -> Iterator[Blow]:
     for number in itertools.count():
         # What mends the rest of a killed one has less to do.
         seconds = rng.uniform(0, scene.seconds / (2 if number % IN_A_ROW else 1))
-        yield Blow(f"after {seconds:.3f} seconds", seconds=seconds)
+        yield Blow(f"after {seconds:.3f} seconds of CPU", seconds=seconds)
 
 
 @pytest.mark.parametrize("job", JOBS)
