@@ -167,6 +167,7 @@ def test_all_checks_pass_over_what_a_run_made(lake: Lake, engine: DuckDBEngine, 
         assert finding.passed, (name, finding)
 
 
+@pytest.mark.long
 def test_all_checks_pass_over_a_date_on_which_nothing_came(
     lake: Lake, engine: DuckDBEngine
 ) -> None:
@@ -474,6 +475,7 @@ def test_at_most_are_the_rows_of_the_table_that_is_filtered(
     }
 
 
+@pytest.mark.long
 def test_readings_delivered_again_are_expected_once_on_the_day_they_first_came(
     lake: Lake, engine: DuckDBEngine
 ) -> None:
@@ -750,6 +752,7 @@ def test_a_day_with_few_rejects_is_a_warning_and_the_run_goes_on(
     }
 
 
+@pytest.mark.long
 def test_of_a_run_over_several_days_each_day_has_its_figures(new_lake: Lake) -> None:
     land(new_lake, "step_trainer", "2023-08-06", *readings(100, 0))
     land(new_lake, "step_trainer", "2023-08-07", *readings(99, 1))
@@ -781,6 +784,7 @@ def test_a_check_that_fails_in_a_run_is_an_error_with_its_figures(lake: Lake) ->
     assert found.passed
 
 
+@pytest.mark.long
 def test_pairs_are_not_expected_of_who_withdrew_and_is_still_in_older_partitions(
     tmp_path: Path,
 ) -> None:

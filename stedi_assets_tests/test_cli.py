@@ -265,6 +265,7 @@ def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     result = invoke("report")
@@ -427,6 +428,7 @@ def test_a_run_over_a_lake_without_files_is_an_error_with_what_to_do(lake: Lake)
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_sample_gives_the_counts_of_its_manifest(lake: Lake) -> None:
     succeeded(stedi(lake, "sample", "--customers", "40", "--days", "3", "--seed", "2"))
     told = succeeded(stedi(lake, "run"))
@@ -471,6 +473,7 @@ def test_dates_with_a_gap_are_two_runs_and_options_narrow_them(lake: Lake) -> No
     ]
 
 
+@pytest.mark.long
 def test_select_makes_the_tables_that_it_names_and_no_others(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     land(lake, "accelerometer", "2023-08-06", phone("ann@test.com", 100))
@@ -482,6 +485,7 @@ def test_select_makes_the_tables_that_it_names_and_no_others(lake: Lake) -> None
     assert made == {"customer_landing", "customer_rejects"}, "one reading gives both"
 
 
+@pytest.mark.long
 def test_a_file_before_the_first_partition_is_an_error_and_the_other_dates_go_on(
     lake: Lake,
 ) -> None:
@@ -534,6 +538,7 @@ def test_a_run_that_fails_says_why_and_ends_with_an_error(lake: Lake) -> None:
     assert counts_by_date(lake, "machine_learning_curated") == {"2023-08-06": 1, "2023-08-08": 0}
 
 
+@pytest.mark.long
 def test_few_rejects_are_a_warning_and_the_run_succeeds(lake: Lake) -> None:
     land(lake, "step_trainer", "2023-08-06", *(device(time, "s") for time in range(99)), "{spoilt")
     told = succeeded(stedi(lake, "run"))
@@ -625,6 +630,7 @@ def test_status_names_each_partition_that_is_not_right_with_rows_and_why(stale_l
     assert files_in(root_of(stale_lake)) == before, "it changes nothing"
 
 
+@pytest.mark.long
 def test_status_as_json_says_the_same(stale_lake: Lake) -> None:
     result = invoke("status", "--format", "json")
     assert (result.exit_code, result.stderr) == (0, "")
@@ -685,6 +691,7 @@ def test_status_says_which_partitions_wait_for_better_files(lake: Lake) -> None:
 # Putting it right.
 
 
+@pytest.mark.long
 def test_a_dry_run_of_reconcile_prints_what_status_does_and_changes_nothing(
     stale_lake: Lake,
 ) -> None:
@@ -738,6 +745,7 @@ def test_reconcile_reads_every_row_and_a_run_those_of_files_that_changed(lake: L
     assert "Run " not in told
 
 
+@pytest.mark.long
 def test_reconcile_reads_new_files_and_tells_of_no_date_what_waits_for_better_ones(
     lake: Lake,
 ) -> None:
@@ -751,6 +759,7 @@ def test_reconcile_reads_new_files_and_tells_of_no_date_what_waits_for_better_on
     assert "every partition holds what it should" not in process.stdout, "two wait"
 
 
+@pytest.mark.long
 def test_what_waits_for_better_files_is_not_called_up_to_date_by_a_run(lake: Lake) -> None:
     with_bad_records(lake)
     assert stedi(lake, "run").returncode == 1
@@ -800,6 +809,7 @@ def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewh
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_run_makes_a_deleted_partition_again(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     succeeded(stedi(lake, "run"))
@@ -810,6 +820,7 @@ def test_a_run_makes_a_deleted_partition_again(lake: Lake) -> None:
     assert counts_by_date(lake, "customer_trusted") == {"2023-08-06": 1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("options", "mended"),
     [
@@ -832,6 +843,7 @@ def test_options_narrow_what_a_run_mends(lake: Lake, options: str, mended: list[
     assert "every partition holds what it should" not in told
 
 
+@pytest.mark.long
 def test_a_run_of_a_date_on_which_nothing_came_says_so_and_calls_no_other_date_up_to_date(
     lake: Lake,
 ) -> None:
@@ -861,6 +873,7 @@ cli.entry_point()
 """
 
 
+@pytest.mark.long
 def test_a_run_that_is_stopped_ends_there_and_the_next_one_makes_the_rest(lake: Lake) -> None:
     """By Ctrl-C, which comes as soon as the first table is told."""
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))

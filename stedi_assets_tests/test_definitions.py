@@ -141,6 +141,7 @@ def test_the_definitions_load_without_any_setting(command: str, tmp_path: Path) 
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_the_definitions_are_listed_without_any_setting(tmp_path: Path) -> None:
     done = in_the_repository("dg", "list", "defs", "--json", home=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr

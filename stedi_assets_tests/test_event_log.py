@@ -117,6 +117,7 @@ def test_an_instance_that_is_done_leaves_no_connection_open(home: Path) -> None:
     assert [name for name in open_files if name.startswith(str(home / "event_log.db"))] == []
 
 
+@pytest.mark.long
 def test_processes_that_write_runs_at_once_all_succeed(home: Path) -> None:
     with instance_of(home):
         pass  # Dagster's own run storage cannot be made by two processes at once
@@ -325,6 +326,7 @@ def run_until_told(home: Path) -> None:
         run_days(instance)
 
 
+@pytest.mark.long
 def test_what_listeners_were_told_outlives_a_process_that_is_killed(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

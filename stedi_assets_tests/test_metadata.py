@@ -5,6 +5,7 @@ Of rows it shows some of curated tables, and none of any other.
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from stedi_assets_tests.end_to_end.landing_files import (
     run,
 )
 from stedi_assets_tests.engines.test_duckdb import memory
-from stedi_assets_tests.storages import on_disk
+from stedi_assets_tests.storages import on_disk, opened, room_for_lakes
 from stedi_assets_tests.test_io_manager import metadata_by_partition
 
 # Dagster says so of its own copies of sensors, which name no owner.
@@ -128,33 +129,43 @@ def test_the_link_leads_to_the_repository_that_the_settings_name(
 DAYS = ("2023-08-06", "2023-08-07", "2023-08-08")
 
 
-@pytest.fixture
-def told(lake: Lake) -> dict[str, dict[str | None, dict[str, Any]]]:
-    """What a run over three dates tells of the partitions of each table.
+Told = dict[str, dict[str | None, dict[str, Any]]]
+
+
+@pytest.fixture(scope="module")
+def three_dates() -> Iterator[tuple[Lake, Told]]:
+    """A lake after a run over three dates, and what that tells of the partitions of each table.
 
     On the first of four customers one consents; on the second all do, and a record is spoilt.
     """
-    land(
-        lake,
-        "customer",
-        DAYS[0],
-        customer("ann@test.com", "s"),
-        customer("bob@test.com", "t", consent=0),
-        customer("cy@test.com", "u", consent=None),
-        customer("di@test.com", "v", consent=None),
-    )
-    others = [customer(f"{number}@test.com", f"{number}") for number in range(30)]
-    land(lake, "customer", DAYS[1], *others, "{")
-    phones = [phone("ann@test.com", time) for time in range(100, 200)]
-    land(lake, "accelerometer", DAYS[0], *phones, '{"x": 1}', '{"user": 1}', "[1]")
-    land(lake, "step_trainer", DAYS[0], *(device(time, "s") for time in range(100, 130)))
-    result = run(lake, DAYS[0], DAYS[-1])
-    assert result.success
-    return {name: metadata_by_partition(result, name) for name in TABLES}
+    with room_for_lakes() as room:
+        lake = opened(room / "lake")
+        land(
+            lake,
+            "customer",
+            DAYS[0],
+            customer("ann@test.com", "s"),
+            customer("bob@test.com", "t", consent=0),
+            customer("cy@test.com", "u", consent=None),
+            customer("di@test.com", "v", consent=None),
+        )
+        others = [customer(f"{number}@test.com", f"{number}") for number in range(30)]
+        land(lake, "customer", DAYS[1], *others, "{")
+        phones = [phone("ann@test.com", time) for time in range(100, 200)]
+        land(lake, "accelerometer", DAYS[0], *phones, '{"x": 1}', '{"user": 1}', "[1]")
+        land(lake, "step_trainer", DAYS[0], *(device(time, "s") for time in range(100, 130)))
+        result = run(lake, DAYS[0], DAYS[-1])
+        assert result.success
+        yield lake, {name: metadata_by_partition(result, name) for name in TABLES}
+
+
+@pytest.fixture
+def told(three_dates: tuple[Lake, Told]) -> Told:
+    return three_dates[1]
 
 
 @pytest.mark.s3
-def test_rejects_stand_beside_the_rows_of_the_same_files(told: dict[str, Any]) -> None:
+def test_rejects_stand_beside_the_rows_of_the_same_files(told: Told) -> None:
     assert {
         name: [of.get("rejects") for of in by_date.values()] for name, by_date in told.items()
     } == {name: [None, None, None] for name in TABLES} | {
@@ -169,7 +180,7 @@ def test_rejects_stand_beside_the_rows_of_the_same_files(told: dict[str, Any]) -
 
 
 def test_the_share_of_consent_is_that_of_the_records_that_came_on_a_date(
-    told: dict[str, Any],
+    told: Told,
 ) -> None:
     shares = [of.get("share_of_consent") for of in told["customer_landing"].values()]
     assert shares == [0.25, 1.0, None]  # a date without records has none
@@ -177,7 +188,7 @@ def test_the_share_of_consent_is_that_of_the_records_that_came_on_a_date(
     assert not any("share_of_consent" in of for name in others for of in told[name].values())
 
 
-def test_seconds_and_rows_a_second_go_together_with_the_rows(told: dict[str, Any]) -> None:
+def test_seconds_and_rows_a_second_go_together_with_the_rows(told: Told) -> None:
     for name in TABLES.keys() - REJECTS:
         figures = list(told[name].values())
         rows = sum(of["dagster/partition_row_count"] for of in figures)
@@ -214,8 +225,9 @@ def rows_in(lake: Lake, name: str, day: str) -> list[dict[str, Any]]:
 
 @pytest.mark.s3
 def test_the_first_ten_rows_of_a_curated_partition_are_shown(
-    told: dict[str, Any], lake: Lake
+    three_dates: tuple[Lake, Told],
 ) -> None:
+    lake, told = three_dates
     counts = {}
     for name in CURATED:
         for day, of in told[name].items():

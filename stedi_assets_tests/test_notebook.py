@@ -35,6 +35,7 @@ README = (ROOT / "README.md").read_text()
 FOR_SCIENCE = README.partition("## For data scientists\n")[2].partition("\n## ")[0]
 
 
+@pytest.mark.long
 def test_the_readme_leads_to_a_dataframe_and_a_training_set(sample: Path) -> None:
     first, *others = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     code = first.replace('Lakehouse("lake")', 'everything = Lakehouse("lake")')

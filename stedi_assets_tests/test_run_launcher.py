@@ -114,6 +114,7 @@ def server(**where: str) -> Iterator[None]:
             process.kill()  # asked to end as it begins to serve, it can go on for ever
 
 
+@pytest.mark.long
 def test_a_run_that_the_server_at_a_socket_does_not_know_is_left_alone(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_run_that_the_server_at_a_socket_does_not_know_is_left_alone(
         assert there is WorkerStatus.RUNNING
 
 
+@pytest.mark.long
 def test_a_run_that_the_server_at_a_port_does_not_know_is_gone(
     instance: dg.DagsterInstance,
 ) -> None:

@@ -303,6 +303,7 @@ def test_the_run_that_is_asked_for_makes_the_tables(daemon: Daemon) -> None:
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_second_file_of_a_date_is_asked_for(made: Daemon) -> None:
     drop(made.lake, "customer", "2023-08-07", customer("cy@test.com", "u"), name="late.json")
     assert dates(made.asked_for_one()) == ("2023-08-07", "2023-08-07")
@@ -350,6 +351,7 @@ def test_a_moved_file_is_asked_for_on_the_dates_from_which_and_to_which_it_went(
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_rows_of_a_deleted_file_leave_its_table_and_all_that_hang_on_it(
     made: Daemon, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +395,7 @@ def test_when_all_files_are_gone_the_tick_after_says_so(made: Daemon) -> None:
 # Several dates at once.
 
 
+@pytest.mark.long
 def test_three_dates_in_a_row_are_one_run(daemon: Daemon) -> None:
     drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     drop(daemon.lake, "accelerometer", "2023-08-07", phone("ann@test.com", 100))
@@ -521,6 +524,7 @@ def test_every_date_in_a_run_of_its_own_has_its_own_tables(made: Daemon) -> None
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_state_that_comes_back_runs_again(daemon: Daemon, lakes: AnyPath) -> None:
     """A run key that named only the state would be one that Dagster has seen, and drop the run."""
     lake = daemon.lake
@@ -601,6 +605,7 @@ def test_after_the_cursor_was_reset_other_files_are_run_by_other_run_keys(daemon
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_the_first_tick_over_a_lake_that_stedi_run_made_asks_for_nothing(daemon: Daemon) -> None:
     drop(daemon.lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
     drop(daemon.lake, "accelerometer", "2023-08-08", phone("ann@test.com", 100))
@@ -641,6 +646,7 @@ def test_a_file_that_was_deleted_while_nobody_looked_is_found_at_the_first_tick(
 # Runs that fail.
 
 
+@pytest.mark.long
 def test_after_a_failed_run_the_same_files_are_not_asked_for_again_but_mended_ones_are(
     daemon: Daemon,
 ) -> None:
@@ -812,6 +818,7 @@ def test_a_date_of_a_source_waits_as_a_whole_for_a_file_that_grows(made: Daemon)
     assert names(request) == AFTER["accelerometer"]
 
 
+@pytest.mark.long
 @NEEDS_TIMES
 def test_a_file_that_is_written_to_without_end_keeps_no_withdrawal_out(made: Daemon) -> None:
     withdrawn = customer("ann@test.com", "s", updated=20, consent=None)
@@ -840,6 +847,7 @@ def test_what_was_seen_of_a_date_is_not_forgotten_while_a_file_of_it_grows(made:
     assert made.skips() == "No landing file is new, replaced or gone on 3 ingestion dates."
 
 
+@pytest.mark.long
 @NEEDS_TIMES
 def test_a_reconciliation_does_not_read_a_file_that_may_still_be_written_to(made: Daemon) -> None:
     half = '{"user": "ann@test.com", "timest'
@@ -879,6 +887,7 @@ def test_a_temporary_file_is_not_read_until_it_has_its_final_name(made: Daemon, 
     assert dates(made.asked_for_one()) == ("2023-08-08", "2023-08-08")
 
 
+@pytest.mark.long
 def test_rows_of_temporary_files_are_not_read_with_the_others_of_a_date(daemon: Daemon) -> None:
     for number, name in enumerate(UNFINISHED):
         path = landed(daemon.lake, "customer", "2023-08-06", name)
@@ -1119,6 +1128,7 @@ def test_reconciliations_that_ended_are_not_reconciled(daemon: Daemon) -> None:
         )
 
 
+@pytest.mark.long
 def test_a_table_that_somebody_made_by_a_click_is_reconciled(made: Daemon) -> None:
     drop(made.lake, "customer", "2023-08-06", customer("ann@test.com", "s", consent=None))
     job = made.definitions.resolve_implicit_global_asset_job_def().get_subset(
@@ -1165,6 +1175,7 @@ def test_sensors_alone_bring_all_tables_to_what_one_run_over_all_files_gives(
 AFTER_RECONCILIATION = "A report follows the next reconciliation that succeeds."
 
 
+@pytest.mark.long
 def test_a_report_is_written_once_when_the_run_and_its_reconciliation_have_succeeded(
     daemon: Daemon,
 ) -> None:

@@ -503,6 +503,7 @@ def test_a_snapshot_is_made_and_listed_on_the_command_line(
     assert as_json == vars(made)
 
 
+@pytest.mark.long
 def test_the_command_line_tells_which_snapshots_held_a_person_and_which_did_not(
     lake: Lake, lakehouse: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:

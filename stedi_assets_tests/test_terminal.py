@@ -134,6 +134,7 @@ def test_errors_are_red_on_a_terminal_alone_and_nowhere_with_no_color(tmp_path: 
     assert not piped.stdout
 
 
+@pytest.mark.long
 def test_an_error_is_told_in_a_line_and_debug_shows_where_it_comes_from(tmp_path: Path) -> None:
     nowhere = {"STEDI_LAKE": "s3:///no-bucket"}
     short, long = in_pipe("counts", **nowhere), in_pipe("--debug", "counts", **nowhere)

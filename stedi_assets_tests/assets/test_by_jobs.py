@@ -131,6 +131,7 @@ def test_a_job_with_another_key_is_refused_before_it_does_anything(by_glue: Lake
     assert files_in(root_of(by_glue)) == before
 
 
+@pytest.mark.long
 def test_a_job_with_another_definition_is_refused_before_it_does_anything(
     by_glue: Lake, tmp_path: Path
 ) -> None:
@@ -198,6 +199,7 @@ def test_a_step_whose_job_does_not_tell_what_it_published_fails(
     assert not ran.result.asset_materializations_for_node("customer_trusted")
 
 
+@pytest.mark.long
 def test_a_step_whose_job_does_not_tell_what_a_check_found_fails_and_names_it(
     landed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -223,6 +225,7 @@ def test_a_step_whose_job_ends_with_an_error_fails_and_the_error_is_told(
     assert "  ERROR: ValueError: the job is out of sorts\n  ERROR: step customer" in ran.told
 
 
+@pytest.mark.long
 def test_what_a_job_has_published_is_told_as_if_the_run_had(
     landed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

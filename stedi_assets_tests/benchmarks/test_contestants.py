@@ -52,6 +52,7 @@ def test_three_copies_are_of_other_people_and_give_three_times_the_rows(
     assert found == {table: rows * 3 for table, rows in STATED.items()}
 
 
+@pytest.mark.long
 def test_made_up_files_have_the_size_of_the_reference_files_and_are_read_whole(
     tmp_path: Path, lake: Lake
 ) -> None:

@@ -232,6 +232,7 @@ def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_
     assert counts(reference_lake) == STATED | NO_REJECTS
 
 
+@pytest.mark.long
 @pytest.mark.reference
 def test_under_the_strict_policy_the_reference_files_give_what_plain_python_says(
     reference_lake: Lake, dagster_home: Path

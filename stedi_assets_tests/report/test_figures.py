@@ -74,6 +74,7 @@ def test_every_row_is_in_a_table_or_left_out_for_a_reason(town: Lake) -> None:
     assert list(figures.problems()) == []
 
 
+@pytest.mark.long
 def test_under_the_policy_strict_more_is_left_out_and_that_adds_up_too(strict_town: Lake) -> None:
     figures = figures_of(strict_town)
     assert accounts(figures) == OF_LANDING | {
@@ -151,6 +152,7 @@ def test_seconds_are_counted_by_how_many_readings_one_phone_or_device_took(town:
     assert (devices.subjects, devices.readings, dict(devices.seconds)) == (2, 5, {1: 1, 4: 1})
 
 
+@pytest.mark.long
 def test_a_phone_whose_user_is_spelled_in_two_ways_is_one(town: Lake) -> None:
     land(town, "accelerometer", "2023-08-08", phone(f" {ANN.upper()}", 127))
     assert run(town, "2023-08-08").success
@@ -202,6 +204,7 @@ def test_landing_files_that_were_not_read_yet_are_told(town: Lake) -> None:
     assert "step_trainer_landing does not add up: 2 are in no table and not left out." in problems
 
 
+@pytest.mark.long
 def test_partitions_that_a_later_consent_makes_stale_are_told_until_they_are_made_again(
     town: Lake,
 ) -> None:
@@ -216,6 +219,7 @@ def test_partitions_that_a_later_consent_makes_stale_are_told_until_they_are_mad
     assert problems_of(town) == []
 
 
+@pytest.mark.long
 def test_more_rejects_than_a_day_may_have_are_told(town: Lake) -> None:
     land(town, "customer", "2023-08-08", "{spoilt", customer(CY, "u"))
     assert not run(town, "2023-08-08").success
@@ -262,6 +266,7 @@ def _a_row_less(content: bytes) -> bytes:
 # What others state.
 
 
+@pytest.mark.long
 def test_the_counts_that_a_sample_states_are_told_beside_those_of_the_tables(lake: Lake) -> None:
     succeeded(stedi(lake, "sample", "--customers", "20", "--days", "2"))
     succeeded(stedi(lake, "run"))

@@ -94,6 +94,7 @@ def _is_wrong(attributes: dict[str, str | None]) -> bool:
     return "wrong" in (attributes.get("class") or "").split()
 
 
+@pytest.mark.long
 def test_under_the_policy_strict_a_page_says_why_it_counts_otherwise(strict_town: Lake) -> None:
     reported(strict_town)
     text = page_of(strict_town)
@@ -208,6 +209,7 @@ def test_nothing_of_a_person_is_in_a_page_whatever_people_are_called(hostile: La
     assert len(page.texts("h2")) == 8
 
 
+@pytest.mark.long
 def test_the_lake_s_own_name_is_shown_as_it_is(hostile: Lake) -> None:
     reported(hostile)
     (said,) = [text for text in Page(page_of(hostile)).texts("p") if text.startswith("Of ")]

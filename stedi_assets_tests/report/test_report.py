@@ -17,6 +17,7 @@ def names(lake: Lake) -> list[str]:
 
 
 @pytest.mark.s3
+@pytest.mark.long
 def test_a_report_is_named_by_its_time_and_is_the_latest_as_well(town: Lake) -> None:
     before = reported(town)
     first = page_of(town)
@@ -50,6 +51,7 @@ def test_the_same_lake_gives_the_same_page(town: Lake) -> None:
     assert page_of(town) == first
 
 
+@pytest.mark.long
 def test_an_erasure_finds_nothing_in_reports_for_nobody_is_in_them(town: Lake) -> None:
     reported(town)
     before = page_of(town)
@@ -59,6 +61,7 @@ def test_an_erasure_finds_nothing_in_reports_for_nobody_is_in_them(town: Lake) -
     assert "reports/" not in told
 
 
+@pytest.mark.long
 def test_an_erasure_tells_of_a_report_that_somebody_wrote_a_name_into(town: Lake) -> None:
     key = reported(town).key
     file = root_of(town) / key
