@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, field, replace
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -143,6 +144,10 @@ class Staged:
         )
 
 
+def _query(rows: ops.Node) -> str:
+    return str(ibis.to_sql(rows.to_expr(), dialect="duckdb"))
+
+
 class DuckDBEngine:
     """DuckDB in memory, over the lake's Parquet files.
 
@@ -178,6 +183,9 @@ class DuckDBEngine:
             "sha256(getvariable('pseudonym_key') || value)"
         )
         self.ibis = ibis.duckdb.from_connection(connection)
+        # One reconciliation asks for the query of a definition several times; Ibis takes longer
+        # to write one than DuckDB to answer it over a small lake.
+        self._query = lru_cache(maxsize=64)(_query)
 
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
         """A table over the partitions in `files`, with the partition column last."""
@@ -389,7 +397,7 @@ class DuckDBEngine:
 
     def sql(self, rows: ir.Table) -> str:
         """The query of an expression."""
-        return str(ibis.to_sql(rows, dialect="duckdb"))
+        return self._query(rows.op())
 
     def sealed(
         self, table: Table, files: Mapping[date, Path], stamps: Mapping[date, str], sql: str
