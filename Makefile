@@ -15,12 +15,12 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 	$(BIN)/stedi run
 	$(BIN)/stedi report
 
-test: $(VENV)/installed lint  ## Lint, types and all tests that take minutes at most
+test: $(VENV)/installed lint  ## Lint, types and all tests that are quick: three minutes
 	$(BIN)/pytest -n auto --dist worksteal -m "not long and not spark"
 
 test-all: test-long test-spark test-s3  ## All that `make test` leaves out
 
-test-long: $(VENV)/installed  ## The tests that take longer: histories of a lake, kills, dagster dev
+test-long: $(VENV)/installed  ## The tests that take longer: whole runs, histories of a lake, kills, dagster dev
 	$(BIN)/pytest -n auto --dist worksteal -m long
 
 test-spark: $(VENV)/installed  ## The tests on Spark, for which there has to be Java 17

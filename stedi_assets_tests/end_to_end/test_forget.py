@@ -249,14 +249,14 @@ def test_killed_at_any_instant_it_goes_on(lake: Lake, home: Path) -> None:
     choose = random.Random(seed)
     succeeded(stedi(build(lake), "run"))
     command = "from stedi_assets.cli import entry_point; entry_point()"
-    for _ in range(2 if ON_S3 else 6):
+    for _ in range(2 if ON_S3 else 4):
         process = subprocess.Popen(
             [sys.executable, "-c", command, "forget", ANN],
             env={**os.environ, "STEDI_LAKE": str(root_of(lake))},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        time.sleep(choose.uniform(1, 8))
+        time.sleep(choose.uniform(0.5, 4))
         process.send_signal(signal.SIGKILL)
         process.wait()
         before = traces(root_of(lake))
