@@ -26,6 +26,11 @@ from stedi_assets_tests.storages import (
 _ROOT = Path(__file__).parents[1]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no worker is alone with them at the end."""
+    items.sort(key=lambda item: item.path.name != "test_kills.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _no_settings_from_outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Tests do not depend on the settings of whoever runs them, but for which server is tested."""
