@@ -538,7 +538,6 @@ def test_a_run_that_fails_says_why_and_ends_with_an_error(lake: Lake) -> None:
     assert counts_by_date(lake, "machine_learning_curated") == {"2023-08-06": 1, "2023-08-08": 0}
 
 
-@pytest.mark.long
 def test_few_rejects_are_a_warning_and_the_run_succeeds(lake: Lake) -> None:
     land(lake, "step_trainer", "2023-08-06", *(device(time, "s") for time in range(99)), "{spoilt")
     told = succeeded(stedi(lake, "run"))
@@ -630,7 +629,6 @@ def test_status_names_each_partition_that_is_not_right_with_rows_and_why(stale_l
     assert files_in(root_of(stale_lake)) == before, "it changes nothing"
 
 
-@pytest.mark.long
 def test_status_as_json_says_the_same(stale_lake: Lake) -> None:
     result = invoke("status", "--format", "json")
     assert (result.exit_code, result.stderr) == (0, "")

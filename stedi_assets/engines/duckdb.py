@@ -184,7 +184,8 @@ class DuckDBEngine:
         )
         self.ibis = ibis.duckdb.from_connection(connection)
         # One reconciliation asks for the query of a definition several times; Ibis takes longer
-        # to write one than DuckDB to answer it over a small lake.
+        # to write one than DuckDB to answer it over a small lake. Ibis holds expressions for equal
+        # that differ in 0.0 and -0.0 alone: no definition may.
         self._query = lru_cache(maxsize=64)(_query)
 
     def table(self, table: Table, files: Mapping[date, Path]) -> ir.Table:
@@ -397,7 +398,10 @@ class DuckDBEngine:
 
     def sql(self, rows: ir.Table) -> str:
         """The query of an expression."""
-        return self._query(rows.op())
+        node = rows.op()
+        if node.find(ops.InMemoryTable):  # they would live as long as the engine
+            return _query(node)
+        return self._query(node)
 
     def sealed(
         self, table: Table, files: Mapping[date, Path], stamps: Mapping[date, str], sql: str

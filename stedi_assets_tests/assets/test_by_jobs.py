@@ -225,7 +225,6 @@ def test_a_step_whose_job_ends_with_an_error_fails_and_the_error_is_told(
     assert "  ERROR: ValueError: the job is out of sorts\n  ERROR: step customer" in ran.told
 
 
-@pytest.mark.long
 def test_what_a_job_has_published_is_told_as_if_the_run_had(
     landed: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -74,10 +74,15 @@ class Job:
 
         Returns:
             How many it had used when it was last looked at.
+
+        Raises:
+            TimeoutError: it hung.
         """
         used = 0.0
         deadline = time.monotonic() + PATIENCE
-        while self.process.exitcode is None and used < seconds and time.monotonic() < deadline:
+        while self.process.exitcode is None and used < seconds:
+            if time.monotonic() > deadline:
+                self.wait(0)
             with suppress(FileNotFoundError, ProcessLookupError):
                 # After the name, which may hold anything: utime and stime are fields 14 and 15.
                 fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2]

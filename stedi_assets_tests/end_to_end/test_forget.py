@@ -1,12 +1,9 @@
 """`stedi forget`, `stedi receipts` and the job `forget`, as people start them; on S3 as well."""
 
 import json
-import os
+import math
 import random
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,10 +27,11 @@ from stedi_assets_tests.end_to_end.erasing import (
     traces,
     write,
 )
+from stedi_assets_tests.end_to_end.forked import Job, begin
 from stedi_assets_tests.end_to_end.histories import stored_rows
-from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, resources_of
+from stedi_assets_tests.end_to_end.landing_files import QUIET, customer, resources_of, twin
 from stedi_assets_tests.end_to_end.process import stedi, succeeded
-from stedi_assets_tests.storages import ON_S3, root_of
+from stedi_assets_tests.storages import root_of
 
 
 @pytest.fixture
@@ -243,25 +241,29 @@ def test_on_a_versioned_bucket_old_versions_and_local_copies_go_as_well(
 
 
 @pytest.mark.long
-def test_killed_at_any_instant_it_goes_on(lake: Lake, home: Path) -> None:
+def test_killed_at_any_instant_it_goes_on(town: Lake, home: Path, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(10**6)
     print("seed", seed)
     choose = random.Random(seed)
-    succeeded(stedi(build(lake), "run"))
-    command = "from stedi_assets.cli import entry_point; entry_point()"
-    for _ in range(2 if ON_S3 else 4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", command, "forget", ANN],
-            env={**os.environ, "STEDI_LAKE": str(root_of(lake))},
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(choose.uniform(0.5, 4))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    lake = twin(town, tmp_path / "twin")
+
+    def forget(lake: Lake) -> Job:
+        settings = {"STEDI_LAKE": str(root_of(lake)), "STEDI_PSEUDONYM_KEY": KEY}
+        return begin("forget", ANN, output=tmp_path / "told", settings=settings)
+
+    undisturbed = forget(town)
+    seconds = undisturbed.kill_at(math.inf)
+    undisturbed.succeeded()
+    assert traces(root_of(town)) == {}
+    killed = 0
+    for _ in range(4):
+        job = forget(lake)
+        job.kill_at(choose.uniform(0.2, 0.9) * seconds)
+        killed += job.wait() == -signal.SIGKILL
         before = traces(root_of(lake))
         succeeded(stedi(lake, "run"))
         assert set(traces(root_of(lake))) <= set(before)
+    assert killed
     succeeded(stedi(lake, "forget", ANN))
     assert traces(root_of(lake)) == traces(lake.storage.folder) == {}
     assert all(
