@@ -264,7 +264,6 @@ def test_a_damaged_partition_is_an_error_with_what_to_do(lake: Lake) -> None:
 # report
 
 
-@pytest.mark.s3
 @pytest.mark.long
 def test_a_report_tells_where_it_is_and_what_is_not_as_it_should_be(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))
@@ -427,7 +426,6 @@ def test_a_run_over_a_lake_without_files_is_an_error_with_what_to_do(lake: Lake)
 # Runs.
 
 
-@pytest.mark.s3
 @pytest.mark.long
 def test_a_sample_gives_the_counts_of_its_manifest(lake: Lake) -> None:
     succeeded(stedi(lake, "sample", "--customers", "40", "--days", "3", "--seed", "2"))
@@ -769,7 +767,6 @@ def test_what_waits_for_better_files_is_not_called_up_to_date_by_a_run(lake: Lak
 # Runs end with it.
 
 
-@pytest.mark.s3
 @pytest.mark.long
 def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewhere(
     lake: Lake,
@@ -806,7 +803,6 @@ def test_a_run_reads_the_sources_that_changed_and_mends_what_that_changes_elsewh
     assert invoke("status").stdout == "Every partition holds what it should.\n"
 
 
-@pytest.mark.s3
 @pytest.mark.long
 def test_a_run_makes_a_deleted_partition_again(lake: Lake) -> None:
     land(lake, "customer", "2023-08-06", customer("ann@test.com", "s"))

@@ -164,7 +164,6 @@ def told(three_dates: tuple[Lake, Told]) -> Told:
     return three_dates[1]
 
 
-@pytest.mark.s3
 def test_rejects_stand_beside_the_rows_of_the_same_files(told: Told) -> None:
     assert {
         name: [of.get("rejects") for of in by_date.values()] for name, by_date in told.items()

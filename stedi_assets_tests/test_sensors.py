@@ -350,7 +350,6 @@ def test_a_moved_file_is_asked_for_on_the_dates_from_which_and_to_which_it_went(
     ]
 
 
-@pytest.mark.s3
 @pytest.mark.long
 def test_rows_of_a_deleted_file_leave_its_table_and_all_that_hang_on_it(
     made: Daemon, lakes: AnyPath, monkeypatch: pytest.MonkeyPatch

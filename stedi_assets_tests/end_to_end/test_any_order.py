@@ -31,7 +31,7 @@ from stedi_assets_tests.end_to_end.histories import (
 )
 from stedi_assets_tests.storages import ON_S3, AnyPath
 
-pytestmark = [pytest.mark.long, pytest.mark.s3]
+pytestmark = pytest.mark.long
 
 KEY = "the same for all lakes"
 
@@ -72,6 +72,7 @@ def ends_up_as_a_fresh_lake(
         verify(stored_rows(fresh(world, lake()).lake), expected)
 
 
+@pytest.mark.s3
 @any_history
 @given(histories())
 def test_files_in_any_order_and_runs_in_between_give_the_tables_of_a_fresh_lake(
@@ -88,6 +89,7 @@ def test_so_they_do_if_the_key_of_pseudonyms_and_the_policy_change_on_the_way(
     ends_up_as_a_fresh_lake(events)
 
 
+@pytest.mark.s3
 @any_history
 @given(histories(KILLS))
 def test_so_they_do_if_processes_die_on_the_way(events: list[Event]) -> None:

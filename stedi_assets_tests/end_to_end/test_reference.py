@@ -24,8 +24,6 @@ from stedi_assets_tests.end_to_end.landing_files import Record
 from stedi_assets_tests.end_to_end.process import AWS, counts, stedi, succeeded
 from stedi_assets_tests.storages import AnyPath, files_in, root_of
 
-pytestmark = pytest.mark.s3
-
 ROOT = Path(__file__).parents[2]
 SOURCES = ("customer", "accelerometer", "step_trainer")
 DAY = "2023-08-06"
@@ -194,6 +192,7 @@ def number_of_runs(home: Path) -> int:
         return instance.get_runs_count()
 
 
+@pytest.mark.s3
 @pytest.mark.reference
 def test_the_reference_files_give_the_known_counts_and_a_second_run_has_nothing_to_do(
     reference_lake: Lake, dagster_home: Path
@@ -255,6 +254,7 @@ entry_point()
 """
 
 
+@pytest.mark.s3
 @pytest.mark.long
 @pytest.mark.reference
 def test_what_the_readme_says_of_a_lake_on_s3_gives_the_same_counts(

@@ -55,7 +55,6 @@ OF_LANDING = {
 }
 
 
-@pytest.mark.s3
 def test_every_row_is_in_a_table_or_left_out_for_a_reason(town: Lake) -> None:
     figures = figures_of(town)
     assert accounts(figures) == OF_LANDING | {
