@@ -15,7 +15,7 @@ run: $(VENV)/installed  ## Sample files if the lake is an empty folder, all tabl
 	$(BIN)/stedi run
 	$(BIN)/stedi report
 
-test: $(VENV)/installed lint  ## Lint, types and all tests that are quick: three minutes
+test: $(VENV)/installed lint  ## Lint, types and all tests that are quick: minutes
 	$(BIN)/pytest -n auto --dist worksteal -m "not long and not spark"
 
 test-all: test-long test-spark test-s3  ## All that `make test` leaves out
