@@ -53,7 +53,7 @@ from stedi_assets_tests.storages import (
 
 pytestmark = [pytest.mark.long, pytest.mark.s3]
 
-SCHEDULES = int(os.environ.get("STEDI_TEST_SCHEDULES") or (4 if ON_S3 else 20))
+SCHEDULES = int(os.environ.get("STEDI_TEST_SCHEDULES") or (2 if ON_S3 else 10))
 FIRST = int(os.environ.get("STEDI_TEST_FIRST_SCHEDULE") or 1)
 TOGETHER = 5
 """How many schedules a test lives through."""
