@@ -248,8 +248,9 @@ def test_killed_at_any_instant_it_goes_on(town: Lake, home: Path, tmp_path: Path
     lake = twin(town, tmp_path / "twin")
 
     def forget(lake: Lake) -> Job:
-        settings = {"STEDI_LAKE": str(root_of(lake)), "STEDI_PSEUDONYM_KEY": KEY}
-        return begin("forget", ANN, output=tmp_path / "told", settings=settings)
+        settings = {"DAGSTER_HOME": str(home), "STEDI_PSEUDONYM_KEY": KEY}
+        of_lake = {"STEDI_LAKE": str(root_of(lake))}
+        return begin("forget", ANN, output=tmp_path / "told", settings=settings | of_lake)
 
     undisturbed = forget(town)
     seconds = undisturbed.kill_at(math.inf)

@@ -1,9 +1,11 @@
 """DuckDB over the lake's files: what it reads, what it writes, and what it notes."""
 
+import gc
 import hashlib
 import os
 import random
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
@@ -302,6 +304,26 @@ def test_what_is_the_same_again_restates_no_other_day(lake: Lake, engine: DuckDB
 def test_an_empty_day_that_stays_empty_is_not_restated(lake: Lake, engine: DuckDBEngine) -> None:
     write_customers(lake, engine, [SIXTH, SEVENTH], (SIXTH, "ann", 1))
     assert write_customers(lake, engine, [EIGHTH], (SIXTH, "ann", 1)) == {EIGHTH: []}
+
+
+def test_the_query_of_equal_expressions_is_written_once(
+    engine: DuckDBEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = TABLES["customer_trusted"]
+    written = engine.sql(engine.expression(table))
+    monkeypatch.setattr(ibis, "to_sql", None)
+    assert engine.sql(engine.expression(table)) == written
+    with pytest.raises(TypeError):
+        engine.sql(engine.expression(TABLES["customer_landing"]))
+
+
+def test_rows_in_memory_do_not_live_as_long_as_the_engine(engine: DuckDBEngine) -> None:
+    rows = memory({"a": "int64"}, [{"a": 1}])
+    alive = weakref.ref(rows.op())
+    assert "memtable" in engine.sql(rows)
+    del rows
+    gc.collect()
+    assert alive() is None
 
 
 def test_an_engine_writes_again_after_a_query_that_failed(engine: DuckDBEngine) -> None:
